@@ -2,8 +2,9 @@
 
 Run ``python -m shared.restoration`` when readiness says that the ledger is older than it was. It takes the app's
 settings in its environment, and an identity with the rights of the zones issuing and revocation. It prints what it
-takes back, a line each, and what can't be known. ``--look`` only says whether the ledger is older. ``--accept`` goes on
-although the ledger is not known to be older, such as after a vault was lost.
+takes back, a line each, and what can't be known. ``--look`` only says whether the ledger is older: it ends with 1 if it
+is, and with 2 if that could not be looked at. ``--accept`` goes on although the ledger is not known to be older, such
+as after a vault was lost. It ends with 2 if it was refused, or broke off; then run it again.
 
 ``python -m shared.restoration adopt`` is for a ledger that is lost, with no copy of it: CAs are taken over from the
 vault and DPS, groups and devices from DPS and the hubs. ``--files FOLDER`` gives what these do not have: certificates
@@ -16,6 +17,7 @@ import argparse
 import asyncio
 import os
 import sys
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +25,10 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from shared.adapters.sdk_errors import is_outage, service_of
 from shared.checks import check_ledger, is_of_ca
 from shared.domain.attestations import certificate_of
-from shared.errors import LedgerBehind, LogDamaged, Rejected
+from shared.errors import DeviceFactoryError, LedgerBehind, LogDamaged, Rejected
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -42,14 +45,15 @@ from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.service_devices import ServiceDevices
 from shared.workflows.reconciliation.taking_in import TakingIn
+from shared.workflows.status.revocation_lists import NotPublished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.services import Services
 
-DONE, OLDER, REFUSED = 0, 1, 2
-"""Exit statuses. 1 is that of ``--look`` alone."""
+DONE, OLDER, FAILED = 0, 1, 2
+"""Exit statuses. 1 is that of ``--look`` alone; 2 says that nothing is known, or not all was done."""
 
 _CERTIFICATES, _LISTS = frozenset({".pem", ".crt", ".cer"}), ".crl"
 
@@ -136,34 +140,66 @@ async def restore(settings: Settings, *, look: bool, accept: bool, brought: Brou
     services = build(settings)
     try:
         return await carried_out(services, look=look, accept=accept, brought=brought)
-    except (Rejected, LogDamaged) as refusal:
-        sys.stderr.write(f"{refusal}\n")
-        return REFUSED
     finally:
         await services.close()
 
 
 async def carried_out(services: Services, *, look: bool, accept: bool, brought: Brought | None) -> int:
-    """Do the same with the app's services.
-
-    Raises:
-        Rejected: nothing can be done with this ledger, or not in this way.
-    """
-    unfinished = await services.epochs.unfinished()
-    if unfinished is not None:  # what half a ledger lacks is in the archive, and not at the services
-        raise Rejected.because(unfinished)
-    fault = await _fault(services)
+    """Do the same with the app's services."""
+    try:
+        unfinished = await services.epochs.unfinished()
+        if unfinished is not None:  # what half a ledger lacks is in the archive, and not at the services
+            sys.stderr.write(f"{unfinished}\n")
+            return FAILED
+        fault = await _fault(services)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it does not say that the ledger is older
+        return _failed("whether the ledger is older could not be looked at", error)
     is_due = not look and (fault is not None or accept)
-    if is_due and brought is None:
-        await _check_not_lost(services)
-    sys.stdout.write(f"{fault or 'the ledger is not older than it was, as far as vault and CRLs tell'}\n")
-    if not is_due:
-        return OLDER if fault else DONE
-    if services.evidence.reader is not None:
-        await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
-    async for line in restoration_of(services, brought).run():
-        sys.stdout.write(f"{line}\n")
+    try:
+        if is_due and brought is None:
+            await _check_not_lost(services)
+        _say(fault or "the ledger is not older than it was, as far as vault and CRLs tell")
+        if not is_due:
+            return OLDER if fault else DONE
+        if services.evidence.reader is not None:
+            await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
+        async for line in restoration_of(services, brought).run():
+            _say(line)
+    except (Rejected, LogDamaged) as refusal:
+        sys.stderr.write(f"{refusal}\n")
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - 1 is what --look ends with
+        return _failed("it broke off. What was done so far stays: run the same command again", error)
     return DONE
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()  # whoever breaks it off knows how far it came
+
+
+def _failed(what: str, error: Exception) -> int:
+    """Say what failed, in a line each; what nobody has thought of with all that is known of it."""
+    causes = list(_causes(error))
+    if not all(isinstance(each, DeviceFactoryError | NotPublished) or is_outage(each) for each in causes):
+        traceback.print_exception(error)
+    sys.stderr.write(f"{what}:\n")
+    for each in dict.fromkeys(map(_words, causes)):
+        sys.stderr.write(f"- {each}\n")
+    return FAILED
+
+
+def _causes(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _causes(each)
+    else:
+        yield error
+
+
+def _words(error: Exception) -> str:
+    said = " ".join(str(error).split())[:500]
+    return f"{service_of(error)} fails, or does not let this identity in: {said}" if is_outage(error) else said
 
 
 async def _check_not_lost(services: Services) -> None:
@@ -253,7 +289,7 @@ def main() -> int:
         brought = read_folder(options.files, lists_are_lost=options.lists_are_lost) if options.what else None
     except (InvalidSettings, ValueError) as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return FAILED
     return asyncio.run(restore(settings, look=options.look, accept=options.accept, brought=brought))
 
 

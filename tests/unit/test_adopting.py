@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.core.exceptions import ServiceRequestError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,7 +27,7 @@ from shared.domain.findings import FindingKind, Policy
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
 from shared.pki import names
-from shared.restoration import DONE, OLDER, read_folder, restore
+from shared.restoration import DONE, FAILED, OLDER, read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.reconciliation.budget import Budget
@@ -787,6 +788,87 @@ async def test_what_the_command_refuses_is_said_and_ends_with_2(
     assert command.closed == 1
 
 
+@pytest.mark.parametrize("look", [True, False])
+async def test_a_vault_that_does_not_answer_is_not_taken_for_an_older_ledger(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, look: bool
+) -> None:
+    """Whoever goes by the exit status would restore a ledger that is well."""
+    command = await commanded(monkeypatch)
+    command.subject.vault.conductor.down = {""}
+    before = command.subject.copied()
+    assert await command.run(look=look, accept=not look) == FAILED
+    assert capsys.readouterr() == (
+        "",
+        "whether the ledger is older could not be looked at:\n- a service fails, or does not let this identity in: "
+        "can't be reached\n",
+    )
+    assert command.subject.copied() == before
+    command.subject.vault.conductor.down = set()
+    assert await command.run(look=True) == DONE
+
+
+async def test_a_dps_that_does_not_answer_breaks_it_off_in_words_and_the_next_run_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it has said before stands in the ledger: so the next run brings it about."""
+    command = await commanded(monkeypatch)
+    subject = command.subject
+    copy = subject.copied()
+    await subject.app.epochs.advance()
+    await subject.revoke("press")
+    subject.put_back(copy)
+    subject.provisioning.down = True
+    assert await command.run() == FAILED
+    out, err = capsys.readouterr()
+    assert "press: revoked again (keyCompromise, " in out
+    assert err == (
+        "it broke off. What was done so far stays: run the same command again:\n"
+        "- a service fails, or does not let this identity in: dps can't be reached\n"
+    )
+    subject.provisioning.down = False
+    assert await command.run(look=True) == OLDER
+    assert "python -m shared.restoration was begun at " in capsys.readouterr().out
+    assert await command.run() == DONE
+    assert list(listed(subject.crl(ISSUER)).values()) == ["keyCompromise"]
+    assert await command.run(look=True) == DONE
+
+
+async def test_lists_that_can_not_be_published_are_said_and_published_by_the_next_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ledger is accepted by then. It is not older, and the command is not done."""
+    command = await commanded(monkeypatch)
+    subject = command.subject
+    last = number(subject.crl(ISSUER))
+    put_back = subject.blobs.replace
+
+    async def refused(*_args: Any, **_named: Any) -> bool:
+        raise ServiceRequestError("blobs can't be reached")
+
+    monkeypatch.setattr(subject.blobs, "replace", refused)
+    assert await command.run(accept=True) == FAILED
+    assert capsys.readouterr().err == (
+        "it broke off. What was done so far stays: run the same command again:\n"
+        "- the CRL of 'dpsCa' was not published: blobs can't be reached\n"
+        f"- the CRL of {ISSUER!r} was not published: blobs can't be reached\n"
+    )
+    monkeypatch.setattr(subject.blobs, "replace", put_back)
+    assert await command.run() == DONE
+    assert number(subject.crl(ISSUER)) > last + 1000
+
+
+async def test_what_nobody_has_thought_of_does_not_end_as_an_older_ledger_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told with where it comes from."""
+    command = await commanded(monkeypatch)
+    monkeypatch.setattr(restoration, "restoration_of", None)
+    assert await command.run(accept=True) == FAILED
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last)")
+    assert err.endswith("run the same command again:\n- 'NoneType' object is not callable\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -836,8 +918,13 @@ async def test_a_ledger_that_is_empty_takes_nothing_back_and_what_does_is_named(
     subject = await Deployment().begin("press")
     subject.lose(BUNDLES)
     for accept in (False, True):
-        with pytest.raises(Rejected, match=r"the ledger is empty, so .*: python -m shared.restoration adopt"):
-            await subject.command(accept=accept)
+        assert await subject.command(accept=accept) == FAILED
+        out, err = capsys.readouterr()
+        assert (out, err.startswith("the ledger is empty, so nothing can be taken back into it. Restore a copy")) == (
+            "",
+            True,
+        )
+        assert "take over what the services have: python -m shared.restoration adopt (docs/recover.md)" in err
     assert {name: table.rows for name, table in subject.tables.items() if table.rows} == {}
     assert await subject.command(look=True) == OLDER
     assert "python -m shared.restoration adopt has taken over what the services have" in capsys.readouterr().out
@@ -868,9 +955,8 @@ async def test_an_adoption_that_broke_off_keeps_the_ledger_from_signing_and_goes
     with pytest.raises(LedgerBehind, match="adopt was begun at 2026-03-01 12:00:00 UTC and has not ended"):
         await halfway.epochs.check()
     for accept in (False, True):
-        with pytest.raises(Rejected, match="run it again with the same options"):
-            await subject.command(accept=accept)
-    capsys.readouterr()
+        assert await subject.command(accept=accept) == FAILED
+        assert "run it again with the same options" in capsys.readouterr().err
     assert await subject.command(look=True) == OLDER
     assert await subject.command(adopt=True) == DONE
     assert {(await subject.device(each)).state for each in ("press", "drill", "mill")} == {DeviceState.REGISTERED}

@@ -54,6 +54,10 @@ _TURN = timedelta(minutes=1)
 _log = logging.getLogger(__name__)
 
 
+class NotPublished(RuntimeError):
+    """A CA's list could not be made or stored; the message says why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDescription:
     """What can be known of a list without reading it.
@@ -120,7 +124,7 @@ class RevocationLists:
             try:
                 published += await self._publish_unless(name, _never)
             except Exception as error:  # noqa: BLE001 - one CA that can't sign must not let the others' lists expire
-                failures.append(RuntimeError(f"the CRL of {name!r} was not published: {error}"))
+                failures.append(NotPublished(f"the CRL of {name!r} was not published: {error}"))
         if failures:
             raise ExceptionGroup(f"{len(failures)} of {len(names)} CRLs were not published", failures)
         return published
