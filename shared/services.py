@@ -255,6 +255,7 @@ def build(
     webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
+    entry_checks = EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -281,7 +282,7 @@ def build(
         groups=group_work,
         individual_enrollments=IndividualEnrollments(
             devices=devices,
-            checks=EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock),
+            checks=entry_checks,
             changes=entry_changes,
             converger=converger,
             provisioning=provisioning,
@@ -379,6 +380,7 @@ def build(
             hubs=hubs,
             converger=converger,
             group_work=group_work,
+            entry_checks=entry_checks,
             possession=possession,
             outbox=outbox,
             settings=settings,

@@ -207,7 +207,8 @@ could not finish, it goes on with a minute later, also amid a page.
 
 Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
 found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
-is looked at alone before anything is said of it.
+is looked at alone before anything is said of it. A pass over everything looks at the individual enrollments of devices
+that the ledger does not know, too, unless they are disabled.
 
 What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
 `mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or

@@ -831,6 +831,20 @@ async def test_what_a_call_to_enable_a_group_refuses_is_refused_when_its_status_
     assert group.state == "disabled"
 
 
+async def test_settings_of_an_entry_that_name_another_devices_id_are_not_adopted() -> None:
+    """A call that asks for them is refused likewise: the device would take over the other one's identity."""
+    fleet = await fleet_of()
+    await fleet.world.devices.claim_device_id("another", "someone")
+    await pin_and_change(fleet, deviceId="another")
+    [found] = await fleet.look()
+    assert found.kind is FindingKind.ENROLLMENT_SETTINGS
+    with pytest.raises(Conflict, match="the device id 'another' belongs to 'someone'"):
+        await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+    record = fleet.world.record()
+    assert record is not None
+    assert (record.entry_settings or {}).get("deviceId") != "another"
+
+
 async def test_a_group_that_was_disabled_in_dps_is_not_opened_by_mending_when_its_ca_is_revoked() -> None:
     """The revocation has not come to the group yet."""
     fleet = await fleet_of()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.entry_checks import EntryChecks
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.bundles import BundleLook
     from shared.workflows.reconciliation.looking import DeviceLook
@@ -59,6 +60,7 @@ class Mending:
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     converger: DeviceConverger
+    entry_checks: EntryChecks
     possession: Possession
     bundles: Bundles
     look: DeviceLook
@@ -248,6 +250,7 @@ class Mending:
         entry = await self.provisioning.get_enrollment(finding.subject)
         if entry is None:
             return
+        await self.entry_checks.claim_device_id(finding.subject, entry)  # others' is refused, as over HTTP
         try:  # as it was before the entry was looked at: who has asked for something meanwhile is to have it
             await self.devices.replace(known, known.record.changed(entry_settings=own_settings(entry)))
         except Stale as changed:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.entry_checks import EntryChecks
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -46,6 +47,7 @@ def reconciler(
     hubs: IotHubRegistries,
     converger: DeviceConverger,
     group_work: GroupWorkflows,
+    entry_checks: EntryChecks,
     possession: Possession,
     outbox: Outbox,
     settings: Settings,
@@ -64,6 +66,7 @@ def reconciler(
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
+        entry_checks: checks what is asked of individual enrollments.
         group_work: checks what is asked of groups, and has DPS follow them.
         possession: proves it to the services that want it proved.
         outbox: sends events.
@@ -113,6 +116,7 @@ def reconciler(
         provisioning=provisioning,
         hubs=hubs,
         converger=converger,
+        entry_checks=entry_checks,
         possession=possession,
         bundles=bundles,
         look=look,
