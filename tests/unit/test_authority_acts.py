@@ -13,19 +13,22 @@ from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
-from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
+from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import BECOMES, check_possible
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.requests import Progress, advanced, done, waits
+from shared.domain.request_parts import part_note
+from shared.domain.requests import Progress, RequestState, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
+from shared.ledger.requests import Requests
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.many import pages
 from tests.unit.authorities import AuthorityScene
+from tests.unit.fakes import FakeTable
 from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_authority_audit import ca
 from tests.unit.test_owned_authorities import FakeService
@@ -442,6 +445,140 @@ async def test_the_sweep_does_not_wait_for_ever_for_a_request_that_does_not_go_o
     scene.now += timedelta(hours=2)
     await scene.worker().converger.sweep()
     assert [each["registrationId"] for each in asked(scene, "revocation-requests")[1:]] == ["press-1"]
+
+
+async def test_the_sweep_leaves_devices_to_their_request_while_parts_of_it_are_open() -> None:
+    """All were sent and one is not done: asked for twice, a device that is renewed meanwhile would be revoked again."""
+    scene = await scene_with_line()
+    await device(scene, "press-1", number=1)
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    (whole,) = asked(scene, "revocation-requests")
+    known = await scene.requests.get("revocation-requests", whole["requestId"])
+    assert known is not None
+    await scene.requests.enter(known.record, advanced(None, Progress(continuation=None, next_at=None)))
+    part = known.record.changed(request_id="part", whole=whole["requestId"], state=RequestState.RUNNING)
+    note = part_note(part, scene.now)
+    assert note is not None
+    await scene.requests.claim(part)
+    await scene.requests.expect_part(note)
+    await scene.worker().converger.sweep()
+    assert asked(scene, "revocation-requests") == [whole]
+    await scene.requests.enter(part, done(scene.now))
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")[1:]] == ["press-1"]
+
+
+async def test_the_sweep_does_not_wait_for_ever_for_a_request_that_is_not_kept() -> None:
+    """What came of it may be forgotten after a day; within that day its row may not be there yet."""
+    scene = await scene_with_line()
+    await device(scene, "press-1", number=1)
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    scene.requests = scene.worker().requests = Requests(FakeTable())
+    scene.queues.sent.clear()
+    scene.now = NOW + timedelta(hours=23)
+    await scene.worker().converger.sweep()
+    assert asked(scene, "revocation-requests") == []
+    scene.now += timedelta(hours=2)
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")] == ["press-1"]
+
+
+async def test_the_sweep_asks_for_what_is_left_of_a_ca_whose_devices_nobody_was_asked_for() -> None:
+    """Its row names no request for them: there is nothing to wait for."""
+    scene = await scene_with_line()
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    known = await scene.records.get("line")
+    assert known is not None
+    await scene.records.replace(known, known.record.changed(devices_request=None))
+    scene.queues.sent.clear()
+    await device(scene, "late", number=7)
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")] == ["late"]
+
+
+async def test_the_sweep_leaves_what_is_not_signed_or_not_known_and_asks_for_the_others() -> None:
+    """A serial number without a signature is nobody's certificate; one that gets one is found by the next sweep."""
+    scene = await scene_with_line()
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    await gone_through(scene, "line")
+    scene.queues.sent.clear()
+    await device(scene, "reserved", number=1, state=CertificateState.RESERVED)
+    await device(scene, "late", number=2)
+    lost = CertificateRecord(
+        serial_number=f"{3:040x}",
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.ACTIVE,
+        subject="nobody",
+        issuer="line",
+        cause="o",
+        recorded_at=NOW,
+    )
+    await scene.certificates.enter_in_force(lost, until=NOW + timedelta(days=300))
+    await scene.worker().converger.sweep()
+    assert [each["registrationId"] for each in asked(scene, "revocation-requests")] == ["late"]
+
+
+async def test_a_ca_below_that_another_act_is_done_to_is_revoked_by_the_next_sweep() -> None:
+    """The CA above is revoked all the same."""
+    scene = await scene_with_line()
+    known = await scene.records.get("line")
+    assert known is not None
+    disabling = AuthorityChange(request="d", action=AuthorityAction.DISABLE, decided_at=NOW)
+    changed = await scene.records.replace(known, known.record.changed(change=disabling))
+    await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise", devices=0)
+    assert (await state_of(scene, "root"), await state_of(scene, "line")) == ("revoked", "active")
+    await scene.records.replace(changed, changed.record.changed(change=None))
+    await scene.worker().converger.sweep()
+    assert await state_of(scene, "line") == "revoked"
+
+
+async def test_a_certificate_of_a_ca_that_has_expired_is_not_put_on_a_list() -> None:
+    """A list names what could still be used (RFC 5280 section 3.3)."""
+    scene = await scene_with_line()
+    serial = (await record_of(scene, "line")).serial_number or ""
+    scene.now = (await record_of(scene, "line")).not_after or NOW
+    scene.now += MINUTE
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    assert [each async for each in scene.certificates.revoked_by("root")] == []
+    known = await scene.certificates.get(serial)
+    assert known is not None
+    assert known.record.state is CertificateState.ACTIVE, "its end is entered by the sweep of what ends"
+
+
+async def test_a_ca_that_was_signed_and_never_opened_is_entered_as_revoked() -> None:
+    """Its serial number alone is in the books: without its certificate OCSP would not say that it is revoked."""
+    scene = await scene_with_line()
+    record = await record_of(scene, "line")
+    serial = record.serial_number or ""
+    known = await scene.certificates.get(serial)
+    assert known is not None
+    reserved = CertificateRecord(
+        serial_number=serial,
+        kind=CertificateKind.INTERMEDIATE,
+        state=CertificateState.RESERVED,
+        subject="line",
+        issuer="root",
+        cause="make-line",
+        recorded_at=NOW,
+    )
+    await scene.certificates.put(reserved)
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    entered = await scene.certificates.get(serial)
+    assert entered is not None
+    assert (entered.record.state, entered.record.pem) == (CertificateState.REVOKED, record.certificate)
+    assert [each.serial_number async for each in scene.certificates.revoked_by("root")] == [serial]
+
+
+async def test_the_list_of_an_issuer_that_is_deleted_or_not_here_is_not_published() -> None:
+    """Whoever signed it lists nothing any more; the revocation is carried out all the same."""
+    scene = await scene_with_line()
+    known = await scene.records.get("root")
+    assert known is not None
+    for state in (AuthorityState.RETIRED, AuthorityState.DELETED):
+        known = await scene.records.replace(known, known.record.changed(state=state))
+    await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
+    assert await state_of(scene, "line") == "revoked"
+    assert "root" not in scene.lists.published
 
 
 async def test_the_sweep_asks_for_a_certificate_whose_device_was_asked_for_before() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from shared.domain.checkpoints import CheckpointRecord
 from shared.domain.epochs import EpochMark, EpochRecord, LogMark, lost_past
-from shared.errors import LedgerBehind
+from shared.errors import LedgerBehind, Overtaken
 from shared.ledger.checkpoints import Checkpoints
 from shared.ledger.epochs import EpochRows
 from shared.workflows.epochs import Epochs, GuardedLog
@@ -244,3 +245,61 @@ async def test_no_work_is_begun_that_an_older_ledger_could_not_sign() -> None:
     )
     with pytest.raises(LedgerBehind):
         await behind.check_signs("root")
+
+
+async def test_of_two_workers_that_raise_the_epoch_at_once_one_does() -> None:
+    """The other leaves the vault alone: it would tell it of an epoch that the ledger does not have."""
+    vault, table = FakeVault(), FakeTable()
+
+    class Quicker(EpochRows):
+        """Another worker raises the ledger's epoch between the read and the write."""
+
+        async def try_put(self, known: Any, record: EpochRecord) -> bool:
+            await EpochRows(table).try_put(known, record)
+            return await super().try_put(known, record)
+
+    late = Epochs(rows=Quicker(table), vault=vault, mark="ledger-epoch", clock=lambda: NOW)
+    assert await late.advance() is None
+    assert "ledger-epoch" not in vault.tagged
+    assert await epochs(vault, table).advance() == 2
+
+
+async def test_a_ledger_that_others_keep_raising_is_not_accepted() -> None:
+    """Nothing is told to the vault, and whoever runs the restoration runs it again."""
+    vault, table = FakeVault(), FakeTable()
+
+    class Never(EpochRows):
+        async def try_put(self, _known: Any, _record: EpochRecord) -> bool:
+            return False
+
+    with pytest.raises(Overtaken, match=r"^others raise the ledger's epoch at this moment$"):
+        await Epochs(rows=Never(table), vault=vault, mark="ledger-epoch", clock=lambda: NOW).accept()
+    assert "ledger-epoch" not in vault.tagged
+
+
+async def test_a_zone_that_asks_no_vault_finds_no_fault_and_raises_and_accepts_nothing() -> None:
+    table = FakeTable()
+    blind = Epochs(rows=EpochRows(table), vault=None, mark="ledger-epoch", clock=lambda: NOW)
+    await blind.check()
+    await blind.check_now()
+    assert (await blind.fault(), await blind.advance(), await EpochRows(table).get()) == (None, None, None)
+    with pytest.raises(ValueError, match=r"^no vault was named that has the ledger's epoch$"):
+        await blind.accept()
+
+
+async def test_of_a_burst_one_asks_the_vault() -> None:
+    """Each signature asks whether the ledger is an older one, and a vault is throttled."""
+    clock = Clock()
+
+    class Counted(FakeVault):
+        asked = 0
+
+        async def tags(self, name: str) -> dict[str, str] | None:
+            self.asked += 1
+            await asyncio.sleep(0)
+            return await super().tags(name)
+
+    vault = Counted()
+    subject = epochs(vault, FakeTable(), clock)
+    await asyncio.gather(*(subject.check() for _ in range(9)))
+    assert vault.asked == 1

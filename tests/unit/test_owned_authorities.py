@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pydantic import SecretStr
 
 from shared.acting import acting
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import AuthorityImport
+from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct
-from shared.domain.authorities import AuthorityState
+from shared.domain.authorities import AuthorityRecord, AuthorityState, WantedAuthority
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import CertificateKind, KeyCustody
-from shared.errors import AwaitsApproval, Conflict, Rejected
-from shared.pki.names import sha256_thumbprint, thumbprint
+from shared.errors import AwaitsApproval, Conflict, Deferred, PreconditionFailed, Rejected
+from shared.pki.names import common_name, sha256_thumbprint, thumbprint
 from shared.pki.public_keys import fingerprint
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.threads import ThreadPool
+from shared.workflows.authorities.possession import places_of
 from shared.workflows.authorities.records import AuthorityDefinition, all_certificates
 from tests.unit.approving import ADA, BOB
 from tests.unit.authorities import AuthorityScene, Worker
@@ -445,6 +452,157 @@ async def test_a_ca_whose_proof_is_refused_is_not_opened_and_says_why() -> None:
     taken = await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
     assert (taken.state, taken.proof_of_possession, taken.problem) == ("active", "verified", None)
     await scene.subject.possession.check_proved("corporate")
+
+
+@dataclass
+class AskingService(FakeService):
+    """A service that asks for proof by a code.
+
+    Attributes:
+        proofs: the CNs of the certificates that it was shown, by the names of the CAs.
+        takes: whether it takes a proof.
+        rival: changes the place of a CA before a proof is looked at.
+        first: what another worker uploads before an upload.
+    """
+
+    proofs: dict[str, str] = field(default_factory=dict)
+    takes: bool = True
+    rival: bool = False
+    first: UploadedAuthority | None = None
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        if self.first is not None:
+            self.certificates[name] = self.first
+            raise PreconditionFailed.because("it is there")
+        uploaded = await super().upload(name, certificate)
+        self.certificates[name] = replace(uploaded, verified=False)
+        return self.certificates[name]
+
+    async def verification_code(self, name: str, etag: str) -> tuple[str, str]:
+        if self.rival:
+            raise PreconditionFailed.because("another one has asked for a code")
+        return f"code-of-{name}", etag
+
+    async def verify(self, name: str, proof: x509.Certificate, _etag: str) -> UploadedAuthority:
+        self.proofs[name] = common_name(proof.subject)
+        self.certificates[name] = replace(self.certificates[name], verified=self.takes)
+        return self.certificates[name]
+
+
+async def test_a_proof_that_a_service_takes_and_does_not_verify_is_an_error() -> None:
+    """Its CA is not opened: every device below it would be refused."""
+    service = AskingService(takes=False)
+    scene = Scene(verifiers=[service])
+    with pytest.raises(
+        RuntimeError, match=r"^the DPS took the proof of possession of 'corporate' and did not verify it$"
+    ):
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    with pytest.raises(Deferred, match=r"^possession of the CA 'corporate' is being proved$"):
+        await scene.subject.possession.check_proved("corporate")
+    service.takes = True
+    assert await scene.subject.converger.sweep() == 1
+    assert service.proofs == {"corporate": "code-of-corporate"}
+    await scene.subject.possession.check_proved("corporate")
+
+
+async def test_who_proves_at_the_same_time_is_waited_for() -> None:
+    """A second code makes the first one void."""
+    service = AskingService(rival=True)
+    scene = Scene(verifiers=[service])
+    with pytest.raises(Deferred, match=r"^possession of 'corporate' is being proved by others$"):
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    service.rival = False
+    assert await scene.subject.converger.sweep() == 1
+
+
+async def test_a_ca_that_another_worker_has_uploaded_meanwhile_is_proved_and_another_one_refused() -> None:
+    mine = UploadedAuthority(verified=False, etag="1", thumbprint=thumbprint(ROOT))
+    service = AskingService(first=mine)
+    scene = Scene(verifiers=[service])
+    taken = await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    assert taken.state is AuthorityState.ACTIVE
+    service = AskingService(first=replace(mine, thumbprint="AB12"))
+    scene = Scene(verifiers=[service])
+    with pytest.raises(Conflict, match="holds another CA certificate named 'corporate', of thumbprint AB12"):
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    assert service.proofs == {}
+
+
+async def test_possession_is_proved_again_in_every_place_of_a_certificate_that_is_valid() -> None:
+    """What a DPS has forgotten of a root that was renewed; an expired certificate is left out, since it takes none."""
+    service = AskingService()
+    scene = Scene(verifiers=[service])
+    await scene.root("dpsCa")
+    renewal = parse(AuthorityAct, {"requestId": "renew", "name": "dpsCa", "action": "renew"})
+    scene.now += timedelta(days=1)
+    await scene.subject.acts.carry_out(renewal)
+    record = await scene.subject.authorities.get("dpsCa")
+    places = set(places_of(record))
+    assert len(places) == 2
+    service.certificates.clear()
+    service.proofs.clear()
+    await scene.subject.possession.prove_again(record, scene.now)
+    assert set(service.proofs) == set(service.certificates) == places
+    service.certificates.clear()
+    service.proofs.clear()
+    former = places_of(record)["dpsCa"]
+    await scene.subject.possession.prove_again(record, former.not_valid_after_utc + timedelta(seconds=1))
+    assert set(service.proofs) == places - {"dpsCa"}
+
+
+async def test_the_place_of_a_ca_that_others_are_changing_is_freed_later() -> None:
+    """Nothing tells whose CA is there then."""
+
+    class Restless(AskingService):
+        async def delete(self, _name: str, _etag: str) -> None:
+            raise PreconditionFailed.because("it has changed")
+
+    service = Restless()
+    scene = Scene(verifiers=[service])
+    await scene.root("dpsCa")
+    with pytest.raises(Deferred, match=r"^the place 'dpsCa' in the DPS is being changed by others$"):
+        await scene.subject.possession.withdraw(await scene.subject.authorities.get("dpsCa"))
+
+
+async def test_a_certificate_for_a_ca_that_waits_for_none_is_refused_or_has_to_wait() -> None:
+    """One that is being made here never takes it; one that is to be signed elsewhere has no request yet."""
+    scene = Scene()
+    record = AuthorityRecord(
+        name="line",
+        kind=CertificateKind.INTERMEDIATE,
+        state=AuthorityState.REQUESTED,
+        key_algorithm="EC-P256",
+        fingerprint="f",
+        cause="r",
+        requested_at=scene.now,
+        wanted=WantedAuthority(),
+    )
+    known = await scene.records.try_insert(record)
+    assert known is not None
+    with pytest.raises(Conflict) as refused:
+        await scene.subject.installation.install("line", written(BELOW, TOP).encode())
+    assert str(refused.value) == "'line' needs no certificate from elsewhere: it was not made with externallySigned"
+    await scene.records.replace(known, known.record.changed(wanted=WantedAuthority(externally_signed=True)))
+    with pytest.raises(Deferred, match="'line' is being made"):
+        await scene.subject.installation.install("line", written(BELOW, TOP).encode())
+
+
+async def test_a_root_is_not_imported_into_custody_outside_of_the_vault() -> None:
+    scene = Scene()
+    with pytest.raises(Rejected, match=r"^custody: a root's key stays in the vault; leave custody out$"):
+        await scene.subject.installation.take_over("corporate", brought(ROOT, custody=KeyCustody.WRAPPED), cause="r1")
+    assert (scene.names(), scene.vault.keys) == ([], {})
+
+
+async def test_a_ca_is_imported_from_a_pfx() -> None:
+    scene = Scene()
+    pfx = serialize_key_and_certificates(b"corporate", KEY, ROOT, None, BestAvailableEncryption(b"secret"))
+    wanted = AuthorityImport(pfx=SecretStr(b64encode(pfx).decode()), password=SecretStr("secret"))
+    record = await scene.subject.installation.take_over("corporate", wanted, cause="r1")
+    assert (record.state, record.thumbprint) == (AuthorityState.ACTIVE, thumbprint(ROOT))
+    wrong = AuthorityImport(pfx=SecretStr(b64encode(pfx).decode()), password=SecretStr("another"))
+    with pytest.raises(Rejected, match=r"^pfx: "):
+        await Scene().subject.installation.take_over("corporate", wrong, cause="r1")
 
 
 async def test_a_ca_that_broke_off_is_finished_by_the_sweep() -> None:
