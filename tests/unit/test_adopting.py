@@ -668,7 +668,7 @@ async def test_storage_that_is_lost_with_the_log_needs_another_log(
     _, size, _ = await upkeep.run()
     await subject.app.epochs.advance()
     assert subject.vault.tagged[subject.app.epochs.mark]["logEntries"] == str(size)
-    subject.lose(BUNDLES, LOG, LOG_HEAD)
+    subject.lose(LOG, LOG_HEAD)
     command = Command(subject)
     monkeypatch.setattr(restoration, "build", command.build)
     assert await command.run(brought=Brought()) == 2
@@ -682,7 +682,7 @@ async def test_storage_that_is_lost_with_the_log_needs_another_log(
 
     subject.origin = "plant/log-2"
     assert await command.run(brought=Brought()) == 0
-    assert "press: taken over from 'line' and hub-1; " in capsys.readouterr().out
+    assert "press: known again, with certificate " in capsys.readouterr().out, "a new log does not know of its bundle"
     subject.app = subject.worker()
     await subject.order("drill")
     assert (await subject.device("drill")).state is DeviceState.REGISTERED

@@ -8,9 +8,7 @@ is half taken back. It can be run again as often as it breaks off: each part fin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import AuthorityAction
@@ -19,23 +17,21 @@ from shared.domain.certificates import CertificateRecord, CertificateState, Revo
 from shared.domain.restoration import JUMP, found_revoked, keeps_out, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
-from shared.evidence.leaves import read_entry
-from shared.evidence.tiles import WIDTH
 from shared.ledger.table import Stale
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
-from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
+from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.changes import change
 from shared.workflows.reconciliation.adopting import UNKNOWN
 from shared.workflows.reconciliation.books import Books
 from shared.workflows.reconciliation.found_authorities import number_of
+from shared.workflows.reconciliation.restored_certificates import RestoredCertificates
 from shared.workflows.reconciliation.restored_doors import RestoredDoors
-from shared.workflows.reconciliation.taking_in import FoundCertificate
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-    from typing import Any
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from shared.domain.authorities import AuthorityRecord
     from shared.ledger.certificates import Certificates
@@ -54,8 +50,6 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.taking_in import TakingIn
     from shared.workflows.status.revocation_lists import RevocationLists
 
-_SLACK = timedelta(minutes=10)
-"""So much clocks may differ, and so long an act may take."""
 _CAUSE = "restoration"
 
 
@@ -64,7 +58,7 @@ class Restoration:
     """Takes back what an older ledger has forgotten.
 
     Attributes:
-        log: ``None`` where no log is kept. Then every bundle is looked at.
+        log: ``None`` where no log is kept.
         taking_in: enters certificates that are found.
         adoption: takes CAs, groups and devices over from the services, where the ledger is lost; ``None`` where it is
             an older one.
@@ -89,8 +83,6 @@ class Restoration:
     """How far the ledger had come by its epoch; ``None`` if it had none."""
     _numbers: dict[str, int] = field(default_factory=dict)
     """The highest numbers that lists of CAs are known to have reached."""
-    _unreadable: list[str] = field(default_factory=list)
-    """Blobs that stand where bundles do, and are not."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
     """Certificates that are on the ledger's list of a CA, as they were when the first one was looked for."""
 
@@ -193,8 +185,10 @@ class Restoration:
         for name, listed in revoked:
             async for line in self._revoke(name, listed, may_wait=True):
                 yield line
-        logged = await self._logged()
-        async for line in self._adopt(logged):
+        certificates = RestoredCertificates(
+            certificates=self.certificates, blobs=self.blobs, log=self.log, taking_in=self.taking_in
+        )
+        async for line in certificates.take_back(self._since):
             yield line
         if self.adoption is not None:
             async for line in self.adoption.devices_of_services():
@@ -212,7 +206,7 @@ class Restoration:
         )
         async for line in doors.compare(by_serial_number):  # when it is known of every device what the lists say of it
             yield line
-        async for line in self._unknown(logged):
+        async for line in self._unknown(certificates):
             yield line
 
     # --- revocations ---
@@ -341,60 +335,11 @@ class Restoration:
             not_after=self.taking_in.issuers[name].certificate.not_valid_after_utc,
         )
 
-    # --- certificates ---
-
-    async def _logged(self) -> Sequence[Mapping[str, Any]] | None:
-        """Give what was logged since the ledger's epoch, the oldest first; ``None`` where no log is kept.
-
-        A copy is begun after its epoch is raised, so it has what was logged before.
-        """
-        if self.log is None:
-            return None
-        head = (await self.log.storage.head()).head
-        since = self._since - _SLACK if self._since else datetime.min.replace(tzinfo=UTC)
-        found: list[Mapping[str, Any]] = []
-        last = head.size
-        while last > 0:
-            first = max(0, last - WIDTH)
-            entries = [read_entry(each) for each in await self.log.storage.entries(head, first, last)]
-            found[:0] = [each for each in entries if datetime.fromisoformat(each["at"]) >= since]
-            last = first if len(found) >= head.size - first else 0
-        return found
-
-    async def _adopt(self, logged: Sequence[Mapping[str, Any]] | None) -> AsyncIterator[str]:
-        """Enter the certificates of bundles, those of one device in the order in which they were made."""
-        if logged is None:
-            names = await self.blobs.names(BUNDLES, "")
-            for registration_id, its in groupby(names, key=lambda name: name.rpartition("/")[0]):
-                found = [each for name in its if (each := await self._found(name, _CAUSE)) is not None]
-                for each in sorted(found, key=lambda it: it.certificate.not_valid_before_utc):
-                    yield await self.taking_in.enter(registration_id, each)
-            return
-        for entry in logged:
-            if entry["type"] == "certificate" and entry["kind"] == "device":
-                each = await self._found(bundle_name(entry["subject"], entry["serialNumber"]), entry["cause"])
-                if each is not None:
-                    yield await self.taking_in.enter(entry["subject"], each)
-
-    async def _found(self, name: str, cause: str) -> FoundCertificate | None:
-        """Read the certificate of a bundle; ``None`` if the ledger has it, or the bundle is gone, or is not one."""
-        known = await self.certificates.get(name.rpartition("/")[2].removesuffix(".json"))
-        if known is not None and known.record.pem is not None:
-            return None
-        stored = await self.blobs.get(BUNDLES, name)
-        if stored is None:
-            return None
-        bundle = Bundle.found(stored.content)
-        if bundle is None:
-            self._unreadable.append(name)
-            return None
-        return FoundCertificate(certificate=bundle.certificate, where="its bundle", cause=cause, bundle=bundle)
-
     # --- what is left ---
 
-    async def _unknown(self, logged: Sequence[Mapping[str, Any]] | None) -> AsyncIterator[str]:
+    async def _unknown(self, certificates: RestoredCertificates) -> AsyncIterator[str]:
         """Say what was done after the copy that can't be taken back from what there is."""
-        for each in logged or ():
+        for each in certificates.logged:
             if each["type"] == "certificate" and await self.certificates.get(each["serialNumber"]) is None:
                 yield (
                     f"certificate {each['serialNumber']} ({each['kind']} {each['subject']!r}, by {each['issuer']!r}, "
@@ -402,7 +347,7 @@ class Restoration:
                 )
             if each["type"] == "act" and self.adoption is None:
                 yield f"was done since the copy, or just before: {each['action']} {each['subject']!r}, {each['at']}"
-        for name in self._unreadable:
+        for name in certificates.unreadable:
             yield f"the blob {name!r} in {BUNDLES!r} is not a bundle: nothing was taken back from it"
         known = {each.enrollment_group async for each in self.groups.list()}
         async for entry in self.provisioning.list_groups():

@@ -1,0 +1,101 @@
+"""Enters the certificates that a ledger has forgotten: the log says which were made, and bundles have them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from shared.evidence.leaves import read_entry
+from shared.evidence.tiles import WIDTH
+from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
+from shared.workflows.reconciliation.taking_in import FoundCertificate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from shared.ledger.certificates import Certificates
+    from shared.ports.blobs import Blobs
+    from shared.workflows.evidence.reading import LogReader
+    from shared.workflows.reconciliation.taking_in import TakingIn
+
+_SLACK = timedelta(minutes=10)
+"""So much clocks may differ, and so long an act may take."""
+_CAUSE = "restoration"
+
+
+@dataclass(slots=True, kw_only=True)
+class RestoredCertificates:
+    """The certificates of devices that a ledger does not have.
+
+    Attributes:
+        log: ``None`` where no log is kept.
+        taking_in: enters certificates that are found.
+        logged: what was logged since the ledger's epoch, the oldest first.
+        unreadable: names of blobs that stand where bundles do, and are not.
+    """
+
+    certificates: Certificates
+    blobs: Blobs
+    log: LogReader | None
+    taking_in: TakingIn
+    logged: list[Mapping[str, Any]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+    async def take_back(self, since: datetime | None) -> AsyncIterator[str]:
+        """Enter the certificates of bundles, those of one device in the order in which they were made.
+
+        A log that reaches back to the copy names all that may be missing. Without one, as where the log was lost and
+        another one was begun, every bundle is looked at.
+
+        Args:
+            since: how far the ledger had come by its epoch; ``None`` if it had none.
+        """
+        reaches_back = await self._read_log(since)
+        for entry in self.logged:
+            if entry["type"] == "certificate" and entry["kind"] == "device":
+                each = await self._found(bundle_name(entry["subject"], entry["serialNumber"]), entry["cause"])
+                if each is not None:
+                    yield await self.taking_in.enter(entry["subject"], each)
+        if not reaches_back:
+            async for line in self._of_all_bundles():
+                yield line
+
+    async def _read_log(self, since: datetime | None) -> bool:
+        """Read what was logged since a time, and tell whether the log has older entries.
+
+        A copy is begun after its epoch is raised, so it has what was logged before.
+        """
+        if self.log is None:
+            return False
+        head = (await self.log.storage.head()).head
+        since = since - _SLACK if since else datetime.min.replace(tzinfo=UTC)
+        last = head.size
+        while last > 0:
+            first = max(0, last - WIDTH)
+            entries = [read_entry(each) for each in await self.log.storage.entries(head, first, last)]
+            self.logged[:0] = [each for each in entries if datetime.fromisoformat(each["at"]) >= since]
+            last = first if len(self.logged) >= head.size - first else 0
+        return len(self.logged) < head.size
+
+    async def _of_all_bundles(self) -> AsyncIterator[str]:
+        names = await self.blobs.names(BUNDLES, "")
+        for registration_id, its in groupby(names, key=lambda name: name.rpartition("/")[0]):
+            found = [each for name in its if (each := await self._found(name, _CAUSE)) is not None]
+            for each in sorted(found, key=lambda it: it.certificate.not_valid_before_utc):
+                yield await self.taking_in.enter(registration_id, each)
+
+    async def _found(self, name: str, cause: str) -> FoundCertificate | None:
+        """Read the certificate of a bundle; ``None`` if the ledger has it, or the bundle is gone, or is not one."""
+        known = await self.certificates.get(name.rpartition("/")[2].removesuffix(".json"))
+        if known is not None and known.record.pem is not None:
+            return None
+        stored = await self.blobs.get(BUNDLES, name) if name not in self.unreadable else None
+        if stored is None:
+            return None
+        bundle = Bundle.found(stored.content)
+        if bundle is None:
+            self.unreadable.append(name)
+            return None
+        return FoundCertificate(certificate=bundle.certificate, where="its bundle", cause=cause, bundle=bundle)
