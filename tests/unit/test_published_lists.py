@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -14,14 +15,17 @@ import pytest
 from cryptography import x509
 
 from shared.domain.certificates import RevocationRecord
+from shared.domain.restores import RestoreRecord
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred, LedgerBehind, LogDamaged
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
+from shared.ledger.epochs import EpochRows
 from shared.pki.list_checks import ListError
 from shared.pki.revocation_lists import build_crl
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.blobs import StoredBlob
+from shared.workflows.epochs import Epochs
 from shared.workflows.status.revocation_lists import RevocationLists
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs, FakeTable, Gate, Gated
@@ -329,3 +333,23 @@ async def test_a_later_list_that_the_ca_has_not_signed_holds_up_nothing() -> Non
     await revoke(scene, 7)
     assert await subject.publish("root")
     assert listed(blobs) == {7}
+
+
+async def test_a_ledger_that_is_not_whole_signs_no_list_and_is_not_written() -> None:
+    """What a restore has not written yet would be missing on it; and what it has written stays as the archive has it."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    rows = EpochRows(scene.table)
+    begun = RestoreRecord(archive="0" * 64, file="a", epoch=1, read_from="", begun_at=NOW, holder="h", seen_at=NOW)
+    held = await rows.try_hold(None, begun)
+    assert held is not None
+    subject = lists(scene, blobs)
+    ledger = Epochs(rows=rows, vault=None, mark="ledger-epoch", clock=lambda: scene.now)
+    subject = replace(subject, authorities=replace(subject.authorities, epochs=ledger))
+    signatures, before = scene.vault.signatures, deepcopy(scene.table.rows)
+    with pytest.raises(LedgerBehind, match="the ledger is not whole"):
+        await subject.publish("root")
+    assert (scene.vault.signatures, scene.table.rows) == (signatures, before)
+    assert await rows.try_end(held)
+    scene.now += timedelta(seconds=6)
+    assert await subject.publish("root")

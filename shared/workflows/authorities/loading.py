@@ -115,12 +115,20 @@ class CertificateAuthorities:
             LedgerBehind: the ledger is older than it was.
             Conflict: it is retired, revoked or deleted.
         """
-        if self.epochs is not None:
-            await self.epochs.check()
+        await self.check_ledger()
         seen = self._seen.get(name)
         if seen is None or self.clock() - seen.at > _SEEN_FOR:
             seen = self._seen[name] = _Seen(record=await self.get(name), at=self.clock())
         check_signs(seen.record)
+
+    async def check_ledger(self) -> None:
+        """See that the ledger is whole, and not an older one: nothing is signed by what it says otherwise.
+
+        Raises:
+            LedgerBehind: it is not.
+        """
+        if self.epochs is not None:
+            await self.epochs.check()
 
     async def _load(self, name: str) -> LoadedAuthority:
         record = await self.get(name)

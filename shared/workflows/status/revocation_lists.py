@@ -179,8 +179,10 @@ class RevocationLists:
         meets another list than it has read, and can't replace a newer one by its own.
 
         Raises:
-            LedgerBehind: the published list has a number that this ledger has not given yet.
+            LedgerBehind: the ledger is older than it was, or not whole; or the published list has a number that this
+                ledger has not given yet.
         """
+        await self.authorities.check_ledger()  # before the row of the CA is written
         record, now = known.record, self.clock()
         if record.list_making is not None and record.list_making.until > now:
             return None
