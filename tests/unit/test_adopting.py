@@ -244,7 +244,7 @@ async def test_what_dps_keeps_out_is_on_hold_where_no_list_tells_why() -> None:
     serial = names.serial_text(leaf.serial_number)
     assert about(lines, "press") == [
         f"press: known again, with certificate {serial}, in hub-1",
-        "press: it is disabled in DPS, and whether it was revoked can't be known: it is on hold; reinstate it, or "
+        "press: it is on hold, since it is disabled in DPS; not known: whether it was revoked. Reinstate it, or "
         "revoke it",
     ]
     assert listed(subject.crl(ISSUER)) == {serial: "certificateHold"}
@@ -424,7 +424,7 @@ async def test_who_was_shut_out_is_shut_out_by_the_ledger_and_of_another_dps(
     assert (press.phase, press.revoked) == ("revoked", RevocationReason.KEY_COMPROMISE)
     assert (drill.phase, lathe.phase) == ("onHold", "onHold")
     assert about(lines, "lathe")[-1] == (
-        "lathe: it is disabled in DPS, and whether it was revoked can't be known: it is on hold; reinstate it, or "
+        "lathe: it is on hold, since it is disabled in DPS; not known: whether it was revoked. Reinstate it, or "
         "revoke it"
     )
     assert {each.enrollment_group for each in (press, drill, lathe)} == {GROUP}
@@ -455,7 +455,7 @@ async def test_who_is_shut_out_and_belongs_to_no_group_is_shut_out_all_the_same(
     assert about(lines, "other") == [
         "other: taken over from its individual enrollment, which is disabled, in no hub; not known: its group, and its "
         f"certificate, of thumbprint {shown}",
-        "other: it is disabled in DPS, and whether it was revoked can't be known: it is on hold; reinstate it, or "
+        "other: it is on hold, since it is disabled in DPS; not known: whether it was revoked. Reinstate it, or "
         "revoke it",
     ]
     device = await subject.device("other")

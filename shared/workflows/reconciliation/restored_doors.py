@@ -140,8 +140,8 @@ class RestoredDoors:
             yield f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
         else:
             yield (
-                f"{registration_id}: it is disabled in {DPS}, and whether it was revoked can't be known: it is on "
-                "hold; reinstate it, or revoke it"
+                f"{registration_id}: it is on hold, since it is disabled in {DPS}; not known: whether it was revoked. "
+                "Reinstate it, or revoke it"
             )
 
     async def _shut_again(self, registration_id: str, where: str) -> AsyncIterator[str]:
