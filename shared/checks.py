@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shared.workflows.evidence.reading import LogReader
     from shared.workflows.intake.webhooks import Webhooks
     from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
+    from shared.workflows.status.revocation_lists import RevocationLists
 
 _QUEUES: Mapping[Zone, Sequence[str]] = {
     Zone.ALL: ALL_QUEUES,
@@ -52,11 +53,12 @@ def checks(
     upkeep: ResponderUpkeep,
     log: LogReader | None,
     epochs: Epochs,
+    lists: RevocationLists,
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """Give what readiness asks: the services that the zone uses, and no others."""
     zone = settings.zone
     asked: dict[str, Callable[[], Awaitable[None]]] = {"tables": partial(clients.tables.check, "issuers")}
-    asked |= _of_ledger(settings, clients, authorities, epochs)
+    asked |= _of_ledger(settings, clients, authorities, epochs, lists)
     asked |= _of_queues(settings, clients)
     if _CONTAINERS[zone]:
         asked["blobs"] = partial(clients.blobs.check, *_CONTAINERS[zone])
@@ -98,14 +100,29 @@ def _of_queues(settings: Settings, clients: Clients) -> dict[str, Callable[[], A
 
 
 def _of_ledger(
-    settings: Settings, clients: Clients, authorities: CertificateAuthorities, epochs: Epochs
+    settings: Settings, clients: Clients, authorities: CertificateAuthorities, epochs: Epochs, lists: RevocationLists
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """Give what tells whether the ledger is the present one, as far as the zone can see it."""
     match settings.zone:
         case Zone.ALL | Zone.ISSUING:
-            return {"ledger": partial(check_ledger, epochs, authorities, clients, settings.evidence_key)}
+            return {"ledger": partial(_check_ledger_and_lists, epochs, authorities, clients, settings, lists)}
         case _:
             return {"ledger": epochs.check_now}
+
+
+async def _check_ledger_and_lists(
+    epochs: Epochs,
+    authorities: CertificateAuthorities,
+    clients: Clients,
+    settings: Settings,
+    lists: RevocationLists,
+) -> None:
+    await check_ledger(epochs, authorities, clients, settings.evidence_key)
+    ahead = await lists.ahead()
+    if ahead is not None:
+        raise LedgerBehind(
+            f"the ledger is older than it was: {ahead}; run python -m shared.restoration (docs/recover.md)"
+        )
 
 
 def is_of_ca(name: str, epochs: Epochs, log_key: str) -> bool:

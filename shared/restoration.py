@@ -5,6 +5,7 @@ settings in its environment, and an identity with the rights of the zones issuin
 takes back, a line each, and what can't be known. ``--look`` only says whether the ledger is older: it ends with 1 if it
 is, and with 2 if that could not be looked at. ``--accept`` goes on although the ledger is not known to be older, such
 as after a vault was lost. It ends with 2 if it was refused, or broke off; then run it again.
+``--since TIME`` reads the log from then on, where more is missing than the ledger's epoch tells.
 
 ``python -m shared.restoration adopt`` is for a ledger that is lost, with no copy of it: CAs are taken over from the
 vault and DPS, groups and devices from DPS and the hubs. ``--files FOLDER`` gives what these do not have: certificates
@@ -18,6 +19,7 @@ import asyncio
 import os
 import sys
 import traceback
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,12 +60,13 @@ DONE, OLDER, FAILED = 0, 1, 2
 _CERTIFICATES, _LISTS = frozenset({".pem", ".crt", ".cer"}), ".crl"
 
 
-def restoration_of(services: Services, brought: Brought | None = None) -> Restoration:
+def restoration_of(services: Services, brought: Brought | None = None, since: datetime | None = None) -> Restoration:
     """Wire it.
 
     Args:
         services: of the app.
         brought: what was brought along to take over a ledger that is lost; ``None`` for an older one.
+        since: from when on the log is read; ``None`` for as far as the ledger had come by its epoch.
     """
     table, clock, clients = services.clients.tables.table, services.clock, services.clients
     certificates, devices = Certificates.of(table), Devices.of(table, clock=clock)
@@ -132,19 +135,29 @@ def restoration_of(services: Services, brought: Brought | None = None) -> Restor
         clock=clock,
         taking_in=taking_in,
         adoption=adoption,
+        since=since,
     )
 
 
-async def restore(settings: Settings, *, look: bool, accept: bool, brought: Brought | None = None) -> int:
+async def restore(
+    settings: Settings,
+    *,
+    look: bool,
+    accept: bool,
+    brought: Brought | None = None,
+    since: datetime | None = None,
+) -> int:
     """Look whether the ledger is older than it was, and take back what it has forgotten; give the exit status."""
     services = build(settings)
     try:
-        return await carried_out(services, look=look, accept=accept, brought=brought)
+        return await carried_out(services, look=look, accept=accept, brought=brought, since=since)
     finally:
         await services.close()
 
 
-async def carried_out(services: Services, *, look: bool, accept: bool, brought: Brought | None) -> int:
+async def carried_out(
+    services: Services, *, look: bool, accept: bool, brought: Brought | None, since: datetime | None = None
+) -> int:
     """Do the same with the app's services."""
     try:
         unfinished = await services.epochs.unfinished()
@@ -163,7 +176,7 @@ async def carried_out(services: Services, *, look: bool, accept: bool, brought: 
             return OLDER if fault else DONE
         if services.evidence.reader is not None:
             await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
-        async for line in restoration_of(services, brought).run():
+        async for line in restoration_of(services, brought, since).run():
             _say(line)
     except (Rejected, LogDamaged) as refusal:
         sys.stderr.write(f"{refusal}\n")
@@ -225,9 +238,9 @@ async def _fault(services: Services) -> str | None:
         await check_ledger(services.epochs, services.authorities, services.clients, services.settings.evidence_key)
     except LedgerBehind as behind:
         return str(behind)
-    for record in [each async for each in services.authorities.list() if each.certificate]:
-        if await services.revocation_lists.is_ahead(record.name):
-            return f"the published CRL of {record.name!r} has a number that the ledger has not given yet"
+    ahead = await services.revocation_lists.ahead()
+    if ahead is not None:
+        return ahead
     begun = await services.epochs.rows.restoration()
     return begun.record.shown if begun is not None else None
 
@@ -273,6 +286,12 @@ def _list_in(file: Path) -> bytes:
     return content
 
 
+def _moment(text: str) -> datetime:
+    """Read a time; UTC if it does not say of where."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def main() -> int:
     """Take back what the ledger of the deployment that the environment names has forgotten."""
     parser = argparse.ArgumentParser(prog="python -m shared.restoration", description=__doc__)
@@ -281,6 +300,7 @@ def main() -> int:
     parser.add_argument("--accept", action="store_true", help="go on although the ledger is not known to be older")
     parser.add_argument("--files", type=Path, metavar="FOLDER", help="certificates and CRLs to adopt with")
     parser.add_argument("--lists-are-lost", action="store_true", help="adopt CAs though their last CRL is nowhere")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help="read the log from then on, as 2026-05-01T12:00")
     options = parser.parse_args()
     if options.what is None and (options.files or options.lists_are_lost):
         parser.error("--files and --lists-are-lost belong to adopt")
@@ -290,7 +310,9 @@ def main() -> int:
     except (InvalidSettings, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
-    return asyncio.run(restore(settings, look=options.look, accept=options.accept, brought=brought))
+    return asyncio.run(
+        restore(settings, look=options.look, accept=options.accept, brought=brought, since=options.since)
+    )
 
 
 if __name__ == "__main__":

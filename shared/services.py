@@ -397,6 +397,7 @@ def build(
                 upkeep=status.upkeep,
                 log=evidence.reader,
                 epochs=epochs,
+                lists=status.lists,
             )
         ),
     )

@@ -147,14 +147,21 @@ class Deployment:
 
     async def begin(self, *devices: str) -> Deployment:
         """Make a root, a group and devices, and have the ledger's epoch raised."""
-        root = AuthorityDefinition(name=SETTINGS.root_authority, kind=CertificateKind.ROOT)
-        await self.app.authority_workflows.creation.ensure(root, cause="root")
-        made = EnrollmentGroupRequest(request_id="g", enrollment_group=GROUP, action=GroupAction.CREATE)
-        await self.app.groups.requests.carry_out(made)
+        await self.make_root()
+        await self.make_group()
         for each in devices:
             await self.order(each)
         await self.app.epochs.advance()
         return self
+
+    async def make_root(self) -> None:
+        root = AuthorityDefinition(name=SETTINGS.root_authority, kind=CertificateKind.ROOT)
+        await self.app.authority_workflows.creation.ensure(root, cause="root")
+
+    async def make_group(self, request_id: str = "g") -> None:
+        """Make the group, and its issuing CA."""
+        made = EnrollmentGroupRequest(request_id=request_id, enrollment_group=GROUP, action=GroupAction.CREATE)
+        await self.app.groups.requests.carry_out(made)
 
     async def order(self, device: str) -> None:
         """Order a device, which is registered at once."""
@@ -228,10 +235,12 @@ class Deployment:
         self.app = self.worker()
         return [line async for line in restoration_of(self.app).run()]
 
-    async def command(self, *, adopt: bool = False, look: bool = False, accept: bool = False) -> int:
+    async def command(
+        self, *, adopt: bool = False, look: bool = False, accept: bool = False, since: datetime | None = None
+    ) -> int:
         """Run the command as whoever repairs does, who can't know how far the last one came; give its exit status."""
         self.app = self.worker()
-        return await carried_out(self.app, look=look, accept=accept, brought=Brought() if adopt else None)
+        return await carried_out(self.app, look=look, accept=accept, brought=Brought() if adopt else None, since=since)
 
     async def device(self, name: str) -> DeviceRecord:
         known = await self.app.converger.devices.get(name)

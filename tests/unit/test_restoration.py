@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
 
 
+HOUR = timedelta(hours=1)
+
+
 @dataclass
 class Records:
     """The row of the one CA."""
@@ -195,7 +198,7 @@ class Disaster:
         )
         self.scene.blobs.blobs["crls", f"{ISSUER}.crl"] = StoredBlob(made, {}, "1")
 
-    async def taken_back(self) -> tuple[list[str], Epochs, Records]:
+    async def taken_back(self, since: datetime | None = None) -> tuple[list[str], Epochs, Records]:
         """Run it; give its lines, and what was done in the end."""
         authorities, epochs = self.authorities, Epochs(self.scene, self.raised_at)
         self.accepted = epochs.states
@@ -216,7 +219,9 @@ class Disaster:
         taking_in = TakingIn(expiry=self.scene.expiry, settings=self.scene.settings, **common)
         given["authority_converger"] = None  # of the scene's one CA nothing is revoked
         log: Any = self.log
-        subject = Restoration(converger=self.scene.converger, log=log, taking_in=taking_in, **common, **given)
+        subject = Restoration(
+            converger=self.scene.converger, log=log, taking_in=taking_in, since=since, **common, **given
+        )
         return [line async for line in subject.run()], epochs, authorities.records
 
 
@@ -554,6 +559,10 @@ async def test_what_was_logged_since_the_copy_is_taken_back_with_its_order() -> 
     assert await subject.scene.devices.get("saw") is None, "its bundle is there, and nothing was logged of it"
     assert log.read == [745], "a tile's width of entries tells that what is before is older"
     assert [line for line in lines if "before" in line] == []
+    (name,) = (each for _, each in subject.scene.blobs.blobs if each.startswith("saw/"))
+    log.certificate(name.removeprefix("saw/").removesuffix(".json"), "saw", cause="order-saw", at=NOW - HOUR)
+    lines, _, _ = await subject.taken_back(since=NOW - HOUR)
+    assert len(about(lines, "saw")) == 1, "more was missing than the epoch tells"
 
 
 async def test_of_a_ledger_without_an_epoch_the_whole_log_is_read_in_its_order() -> None:

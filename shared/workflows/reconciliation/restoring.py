@@ -62,6 +62,7 @@ class Restoration:
         taking_in: enters certificates that are found.
         adoption: takes CAs, groups and devices over from the services, where the ledger is lost; ``None`` where it is
             an older one.
+        since: from when on the log is read; ``None`` for as far as the ledger had come by its epoch.
     """
 
     authorities: CertificateAuthorities
@@ -79,8 +80,7 @@ class Restoration:
     clock: Clock
     taking_in: TakingIn
     adoption: Adoption | None = None
-    _since: datetime | None = None
-    """How far the ledger had come by its epoch; ``None`` if it had none."""
+    since: datetime | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
     """The highest numbers that lists of CAs are known to have reached."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
@@ -112,7 +112,8 @@ class Restoration:
         if self.adoption is not None:
             async for line in self.adoption.authorities():
                 yield line
-        self._since = (await self.epochs.begin(is_lost=self.adoption is not None)).since
+        begun = await self.epochs.begin(is_lost=self.adoption is not None)
+        self.since = self.since or begun.since
         revoked = [
             (each.name, entry) async for each in self.authorities.list() for entry in await self._revoked_by(each)
         ]
@@ -188,7 +189,7 @@ class Restoration:
         certificates = RestoredCertificates(
             certificates=self.certificates, blobs=self.blobs, log=self.log, taking_in=self.taking_in
         )
-        async for line in certificates.take_back(self._since):
+        async for line in certificates.take_back(self.since):
             yield line
         if self.adoption is not None:
             async for line in self.adoption.devices_of_services():

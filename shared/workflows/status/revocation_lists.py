@@ -18,6 +18,7 @@ from shared.pki.revocation_lists import build_crl
 from shared.ports.blobs import StoredBlob
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.evidence.entries import entry_of_list
+from shared.workflows.status.former_lists import enter, former_list, is_former
 from shared.workflows.status.revoked_entries import RevokedEntries
 from shared.workflows.turns import Turns
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.status.former_lists import FormerList
 
 
 CRLS = "crls"
@@ -80,10 +82,12 @@ class _Turn:
     Attributes:
         begun: the CA's row, which says who has the turn.
         before: the list as it was before the turn was taken; ``None`` before the first.
+        former: that list, if a CA has made it that the ledger lost.
     """
 
     begun: Versioned[AuthorityRecord]
     before: StoredBlob | None
+    former: FormerList | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,8 @@ class RevocationLists:
     reads_only: bool = False
     log: EvidenceLog
     _turns: Turns = field(default_factory=Turns)
+    _looked_at: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Of lists that were not ahead, the ETag, and the number that the ledger had given."""
 
     async def publish_all(self) -> int:
         """Publish a new list for every CA.
@@ -186,15 +192,16 @@ class RevocationLists:
         record, now = known.record, self.clock()
         if record.list_making is not None and record.list_making.until > now:
             return None
-        number = record.crl_number + 1
-        making = ListMaking(number=number, token=token_hex(8), until=now + _TURN)
         before = await self.blobs.get(CRLS, _blob(record.name))
         if await self.authorities.computing(published_later, before, record, issuer) is not None:
             await self._check_present(record.name, before)
             return None  # the row is older than the list: others were quicker
+        former = await self.authorities.computing(former_list, before, record, issuer)
+        number = max(record.crl_number + 1, former.first if former else 0)
+        making = ListMaking(number=number, token=token_hex(8), until=now + _TURN)
         # Whoever has changed the row may have the turn: then there is nothing to do but to wait for it.
         begun = await self.records.try_replace(known, record.changed(crl_number=number, list_making=making))
-        return _Turn(begun=begun, before=before) if begun else None
+        return _Turn(begun=begun, before=before, former=former) if begun else None
 
     async def _check_present(self, name: str, stored: StoredBlob | None) -> None:
         """See that a CA's row, read after its list, has given the list's number."""
@@ -236,6 +243,8 @@ class RevocationLists:
         """
         begun, present = turn.begun, turn.before
         record, name = begun.record, begun.record.name
+        if turn.former is not None:
+            await enter(self.certificates, name, turn.former, issuer)
         entries = RevokedEntries(certificates=self.certificates, blobs=self.blobs, container=CRLS)
         current = await entries.current(
             name, record.list_entries, record.published.made_at if record.published else None
@@ -314,9 +323,25 @@ class RevocationLists:
 
     async def is_ahead(self, name: str) -> bool:
         """Tell whether the published list of a CA has a number that the ledger has not given yet."""
+        found = await self.blobs.describe(CRLS, _blob(name))
+        etag, given = self._looked_at.get(name, ("", 0))
+        record = (await authority_of(self.records, name)).record
+        if found is None or (found.etag == etag and record.crl_number >= given):
+            return False  # it was looked at before, and the ledger had given its number
         stored = await self.blobs.get(CRLS, _blob(name))  # before the row, whose number grows first
         record = (await authority_of(self.records, name)).record
-        return await self._later(name, record, stored) is not None
+        if await self._later(name, record, stored) is not None:
+            return True
+        if stored is not None:
+            self._looked_at[name] = stored.etag, record.crl_number
+        return False
+
+    async def ahead(self) -> str | None:
+        """Tell of a CA whose published list is ahead of the ledger; ``None`` if none is."""
+        for record in [each async for each in self.records.list() if each.certificate]:
+            if await self.is_ahead(record.name):
+                return f"the published CRL of {record.name!r} has a number that the ledger has not given yet"
+        return None
 
     async def _later(self, name: str, record: AuthorityRecord, stored: StoredBlob | None) -> ReadList | None:
         if stored is None:
@@ -336,7 +361,7 @@ def published_later(stored: StoredBlob | None, record: AuthorityRecord, issuer: 
         found = read_list(stored.content, issuer)
     except ListError:
         return None
-    if found.number <= record.crl_number or not is_signed(stored.content, issuer):
+    if found.number <= record.crl_number or not is_signed(stored.content, issuer) or is_former(found, record):
         return None
     return found
 
