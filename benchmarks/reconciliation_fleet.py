@@ -349,6 +349,12 @@ class Dps:
             "attestation": reference_attestation(_ROOT),
         }
 
+    async def list_groups(self) -> AsyncIterator[dict[str, Any]]:
+        """List all groups."""
+        self._call()
+        for number in range(self.fleet.shape.groups):
+            yield {"enrollmentGroupId": group_name(number)}
+
     async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
         """Read a registration record."""
         self._call()

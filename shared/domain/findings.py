@@ -68,6 +68,7 @@ class FindingKind(StrEnum):
     ENROLLMENT_SETTINGS = "enrollmentSettings"
     GROUP_MISSING = "groupMissing"
     GROUP_LEFT = "groupLeft"
+    GROUP_UNKNOWN = "groupUnknown"
     GROUP_STATUS = "groupStatus"
     GROUP_CERTIFICATES = "groupCertificates"
     GROUP_SETTINGS = "groupSettings"
@@ -146,6 +147,7 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         Severity.CRITICAL, "the group is made again in DPS", "the ledger says that the group is deleted"
     ),
     FindingKind.GROUP_LEFT: Treatment(Severity.MEDIUM, "the deleted group is deleted in DPS"),
+    FindingKind.GROUP_UNKNOWN: Treatment(Severity.CRITICAL, "the group is disabled in DPS"),
     FindingKind.GROUP_STATUS: Treatment(
         Severity.HIGH,
         "the group's entry is enabled, or disabled, as the ledger has it; its settings stay",
@@ -207,8 +209,8 @@ could not finish, it goes on with a minute later, also amid a page.
 
 Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
 found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
-is looked at alone before anything is said of it. A pass over everything looks at the individual enrollments of devices
-that the ledger does not know, too, unless they are disabled.
+is looked at alone before anything is said of it. A pass over everything looks as well at what DPS has of devices and
+groups that the ledger does not know, unless it is disabled: individual enrollments, and groups with a CA of yours.
 
 What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
 `mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or

@@ -337,6 +337,26 @@ def group_differences(
         yield differs(kind=FindingKind.GROUP_SETTINGS, ledger=apart[0], service=apart[1])
 
 
+def unknown_group(entry: Entry, authorities: Collection[str], over: Collection[str]) -> Difference:
+    """Give the difference of a group that the ledger does not know, and that lets devices in by CAs of ours.
+
+    Args:
+        entry: as DPS has it.
+        authorities: names of those CAs.
+        over: of those among them that are revoked.
+    """
+    named = sorted(over or authorities)
+    return Difference(
+        kind=FindingKind.DOOR_OPEN if over else FindingKind.GROUP_UNKNOWN,
+        subject_kind=SubjectKind.GROUP,
+        subject=str(entry["enrollmentGroupId"]).lower(),
+        ledger=f"no such group was ever asked for{f', and the CA {_named(named)} is revoked' if over else ''}",
+        service=f"the group is enabled, and lets devices in by the CA {_named(named)}",
+        where=DPS,
+        certificate_authority=named[0],
+    )
+
+
 def _lets_in(entry: Entry | None, thumbprints: Mapping[str, str], authorities: Collection[str]) -> frozenset[str]:
     """Name those of some CAs by which an entry lets devices in."""
     if entry is None or entry.get(STATUS) == "disabled" or not attests_by_certificates(entry):

@@ -178,6 +178,9 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
         their_key, theirs = corporate_root("Theirs")
         enrolled(operator, "uninvited", line, line_key)
         enrolled(operator, "neighbour", theirs, their_key)
+        held = {"signingCertificates": {"primary": {"certificate": pem_of(root)}}}
+        intruder = {"enrollmentGroupId": "intruder", "attestation": {"type": "x509", "x509": held}}
+        operator.dps.enrollment_group.create_or_update("intruder", intruder)
         world.upload("bundles", f"missing/{STRAY}.json", b"{}")
 
         keyless = world.get("enrollment-groups/keyless")["issuer"]
@@ -198,6 +201,7 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
             ("enrollmentSettings", "steered"),
             ("serialReserved", "waiting"),
             ("unknownDevice", "guest"),
+            ("groupUnknown", "intruder"),
             ("groupStatus", "status"),
             ("groupMissing", "gone"),
             ("groupLeft", "stays"),

@@ -510,6 +510,13 @@ async def enroll_a_stranger(fleet: Fleet) -> None:
     fleet.world.provisioning.enrollments["zz-1"] = {**with_info(wanted, None), "etag": '"theirs"'}
 
 
+async def make_a_group_of_ours(fleet: Fleet) -> None:
+    """In DPS alone: it takes every certificate that the CA has signed."""
+    groups = fleet.world.provisioning.groups
+    made = {"enrollmentGroupId": "zz-line", "provisioningStatus": "enabled", "etag": '"theirs"'}
+    groups["zz-line"] = {**groups[GROUP], **made}
+
+
 PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.IDENTITY_MISSING: [((), delete_identity)],
     FindingKind.IDENTITY_DISABLED: [((), disable_at_hub)],
@@ -531,6 +538,7 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
         (("revoke",), entry_with(capabilities={"iotEdge": True})),
         (("hold",), entry_with(deviceId="another")),
     ],
+    FindingKind.GROUP_UNKNOWN: [((), make_a_group_of_ours)],
     FindingKind.GROUP_STATUS: [((), disable_group)],
     FindingKind.GROUP_SETTINGS: [((), change_policy)],
     FindingKind.GROUP_CERTIFICATES: [((), change_signers)],
@@ -879,6 +887,61 @@ async def test_a_deleted_group_of_a_revoked_ca_that_somebody_makes_again_in_dps_
     assert await fleet.look() == []
     assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
     assert GROUP not in fleet.world.provisioning.groups
+
+
+async def test_a_group_that_nobody_has_asked_for_is_shut_at_once_if_its_ca_is_revoked() -> None:
+    fleet = await fleet_of()
+    await disabled_by_request(fleet)
+    await make_a_group_of_ours(fleet)
+    await set_ca(fleet, AuthorityState.REVOKED)
+    assert await fleet.look() == []
+    found = await fleet.finding(FindingKind.DOOR_OPEN)
+    assert (found.state, found.subject, found.certificate_authority) == (FindingState.MENDED, "zz-line", CA)
+    assert fleet.world.provisioning.groups["zz-line"]["provisioningStatus"] == "disabled"
+
+
+async def test_groups_of_others_in_the_same_dps_are_left() -> None:
+    """By their own CA, by a name, or by a symmetric key; and one of ours that is disabled lets nobody in."""
+    fleet = await fleet_of()
+    groups = fleet.world.provisioning.groups
+    theirs = {"signingCertificates": {"primary": {"info": {"sha256Thumbprint": OTHERS}}}}
+    for name, attestation in (
+        ("own-ca", {"type": "x509", "x509": theirs}),
+        ("by-name", reference_attestation("theirs")),
+        ("by-key", {"type": "symmetricKey"}),
+    ):
+        groups[name] = {**groups[GROUP], "enrollmentGroupId": name, "attestation": attestation}
+    groups["shut"] = {**groups[GROUP], "enrollmentGroupId": "shut", "provisioningStatus": "disabled"}
+    assert await fleet.look() == []
+    groups["by-name"] = {**groups["by-name"], "attestation": reference_attestation(CA)}
+    assert [(each.kind, each.subject) for each in await fleet.look()] == [(FindingKind.GROUP_UNKNOWN, "by-name")]
+
+
+@pytest.mark.parametrize("stopped", ["request", "pass"])
+async def test_a_group_that_the_app_is_making_is_none_that_nobody_has_asked_for(stopped: str) -> None:
+    """A pass looks before each step of the request in turn, and the request comes before each step of a pass."""
+    for step in range(90):
+        fleet, made = await fleet_of(), authority("line-2-ca1").certificate
+        known = await AsRecorded(fleet.world).get(CA)
+        own = {"name": "line-2-ca1", "certificate": names.pem(made), "thumbprint": names.thumbprint(made)}
+        await AsRecorded(fleet.world).rows.try_insert(known.model_copy(update=own))
+        wanted = {**groups_acts.MESSAGES["create"], "enrollmentGroup": "line-2", "requestId": "second"}
+        fleet.world.ask("second", Queue.ENROLLMENT_GROUP_REQUESTS, wanted)
+        begun = await fleet.reconciler.begin()
+        until = fleet.world.now + timedelta(minutes=1)
+        work = {
+            "request": fleet.world.deliver("second"),
+            "pass": fleet.reconciler.carry_on(begun.reconciliation_id, until=until),
+        }
+        fleet.world.conductor.start(stopped, work.pop(stopped))
+        taken = await fleet.world.conductor.advance(stopped, step)
+        await work.popitem()[1]
+        await fleet.world.conductor.advance(stopped)
+        assert [each for each in fleet.told("DriftFound") if each["subjectKind"] == "group"] == [], f"at step {step}"
+        if taken < step:
+            assert "line-2" in fleet.world.provisioning.groups
+            return
+    raise AssertionError("it has more steps than were tried")
 
 
 @pytest.mark.parametrize("state", [AuthorityState.DISABLED, AuthorityState.RETIRED])

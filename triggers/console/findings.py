@@ -95,7 +95,7 @@ def subject_page(record: FindingRecord) -> str | None:
     match record.subject_kind:
         case SubjectKind.DEVICE if record.kind not in {FindingKind.UNKNOWN_DEVICE, FindingKind.ENROLLMENT_UNKNOWN}:
             return f"{ROOT}/devices/{subject}"
-        case SubjectKind.GROUP:
+        case SubjectKind.GROUP if record.kind is not FindingKind.GROUP_UNKNOWN:
             return f"{ROOT}/groups/{subject}"
         case SubjectKind.AUTHORITY:
             return f"{ROOT}/authorities#ca-{subject}"

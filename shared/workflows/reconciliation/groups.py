@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.attestations import attests_by_certificates, references, signers
 from shared.domain.authorities import OVER
 from shared.domain.entries import kept_settings
-from shared.domain.reconciliation import group_differences
+from shared.domain.groups import STATUS
+from shared.domain.reconciliation import group_differences, unknown_group
 from shared.pki import names
 from shared.pki.readable import load_certificates
+from shared.workflows.authorities.possession import places_of
+from shared.workflows.authorities.records import all_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
+    from shared.domain.attestations import Entry
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.findings import Difference
     from shared.domain.groups import GroupRecord
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.reconciliation.budget import Budget
+
+_PAGE = 100
+"""Groups that one operation of the DPS lists, at the least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +43,10 @@ class GroupLook:
         """Give what differs about a group; nothing of one that changes at this moment."""
         budget.dps()
         known = await self.groups.get(group_id)
-        if known is None:
-            return []
         entry = await self.provisioning.get_group(group_id)
+        if known is None:
+            unknown = await self._unknown(entry) if entry is not None else None
+            return [unknown] if unknown is not None and await self.groups.get(group_id) is None else []
         authorities = await self._authorities(known.record)
         over = frozenset(each.name for each in authorities if each.state in OVER)
         found = list(group_differences(known.record, entry, _thumbprints(authorities), over))
@@ -49,9 +58,40 @@ class GroupLook:
             await self.groups.try_replace(known, known.record.changed(entry_settings=kept_settings(entry)))
         return found
 
+    async def unknown(self, budget: Budget) -> list[str]:
+        """Name the groups of DPS that the ledger does not know, and that let devices in by CAs of ours.
+
+        The app enters a group before it makes its entry, and keeps those that are deleted.
+        """
+        entries = [each async for each in self.provisioning.list_groups()]
+        budget.dps(1 + len(entries) // _PAGE)
+        found = [each for each in entries if await self.groups.get(_id_of(each)) is None]
+        return [_id_of(each) for each in found if await self._unknown(each) is not None]
+
+    async def _unknown(self, entry: Entry) -> Difference | None:
+        if entry.get(STATUS) == "disabled" or not attests_by_certificates(entry):
+            return None
+        held, named = set(signers(entry)), set(references(entry).values())
+        ours = [
+            each
+            async for each in self.records.list()
+            if each.certificate and (_is_held(each, held) or (each.state not in OVER and named & set(places_of(each))))
+        ]
+        if not ours:
+            return None
+        return unknown_group(entry, [each.name for each in ours], [each.name for each in ours if each.state in OVER])
+
     async def _authorities(self, group: GroupRecord) -> list[AuthorityRecord]:
         known = [await self.records.get(name) for name in group.authorities]
         return [each.record for each in known if each is not None]
+
+
+def _id_of(entry: Entry) -> str:
+    return str(entry["enrollmentGroupId"]).lower()
+
+
+def _is_held(record: AuthorityRecord, held: Collection[str | None]) -> bool:
+    return any(names.sha256_thumbprint(each) in held for each in all_certificates(record))
 
 
 def _thumbprints(authorities: Iterable[AuthorityRecord]) -> dict[str, str]:

@@ -102,6 +102,7 @@ class Mending:
             FindingKind.ENROLLMENT_SETTINGS: self._restore_settings,
             FindingKind.GROUP_MISSING: self.groups.restore,
             FindingKind.GROUP_LEFT: self.groups.delete,
+            FindingKind.GROUP_UNKNOWN: self.groups.disable,
             FindingKind.GROUP_STATUS: self.groups.restore,
             FindingKind.GROUP_SETTINGS: self.groups.restore,
             FindingKind.AUTHORITY_UNVERIFIED: self._prove,

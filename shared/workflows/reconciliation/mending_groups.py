@@ -13,7 +13,7 @@ from shared.contracts.groups import GroupAction
 from shared.domain.entries import kept_settings
 from shared.domain.findings import FindingKind
 from shared.domain.groups import STATUS, Change, GroupState
-from shared.errors import Conflict
+from shared.errors import Conflict, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.workflows.groups.entries import busy, gone, unknown
 
@@ -43,10 +43,23 @@ class GroupMending:
 
     async def shut(self, finding: FindingRecord) -> None:
         """Have DPS let nobody in by a group of a revoked CA: it is disabled, or deleted, as the ledger has it."""
-        if (await self._group(finding)).record.state is GroupState.DELETED:
+        known = await self.groups.get(finding.subject)
+        if known is None:
+            await self.disable(finding)
+        elif known.record.state is GroupState.DELETED:
             await self.delete(finding)
         else:
             await self.restore(finding)
+
+    async def disable(self, finding: FindingRecord) -> None:
+        """Disable a group that the ledger does not know; whoever asks for one meanwhile enters it first."""
+        entry = await self._entry(finding)
+        if await self.groups.get(finding.subject) is not None:
+            raise busy(finding.subject)
+        try:
+            await self.provisioning.put_group({**entry, STATUS: "disabled"}, etag=entry["etag"])
+        except PreconditionFailed as changed:
+            raise busy(finding.subject) from changed
 
     async def restore(self, finding: FindingRecord) -> None:
         """Have DPS follow again in what the finding is about, and in nothing else; one that is gone is made again."""

@@ -153,6 +153,7 @@ class Walk:
     async def _groups(self, place: ReconciliationRecord, budget: Budget) -> Step:
         following = place.entered(Stage.REGISTRATIONS if place.enrollment_group else Stage.ENROLLMENTS)
         here = [each.enrollment_group for each in await self._compared(place)]
+        here += [] if place.enrollment_group else await self.groups.unknown(budget)
         looks = {each: partial(self.groups.differences, each, budget) for each in here if place.comes(each)}
         looked = await self.look_at(looks, lambda: budget.operations)
         return step_of(place, following, looks, looked)
