@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.errors import Conflict, NotFound, Rejected
+from shared.errors import Conflict, Deferred, NotFound, Overtaken, Rejected
 from shared.ledger.imported_lists import ImportedListRows
 from shared.pki import names
-from shared.workflows.status.imported_lists import ImportedLists, list_name
+from shared.ports.blobs import StoredBlob
+from shared.workflows.status.imported_lists import ImportedLists, ServedLists, list_name
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs
 from tests.unit.pki.hierarchy import NOW
@@ -156,6 +158,87 @@ async def test_a_list_is_imported_only_for_a_ca_above_ours_whose_key_is_not_here
         await scene.subject.take_in("elsewhere", crl())
     with pytest.raises(NotFound, match="no CA here has 'nobody' above it; known are top"):
         await scene.subject.take_in("nobody", crl())
+
+
+class Racing(ImportedListRows):
+    """Somebody else brings a list between the read and the write of a row.
+
+    Attributes:
+        others: the lists that they bring, one each time.
+    """
+
+    def __init__(self, scene: Scene, others: list[bytes]) -> None:
+        super().__init__(scene.authorities.table)
+        self.scene, self.others = scene, others
+
+    async def try_put(self, known: Any, record: Any) -> bool:
+        if self.others:
+            await self.scene.subject.take_in("top", self.others.pop(0))
+        return await super().try_put(known, record)
+
+
+async def test_of_two_lists_that_come_at_once_the_later_one_stays() -> None:
+    """The earlier one is refused when it comes second, and takes nothing away."""
+    for others, refused in (([crl(9)], True), ([crl(6)], False)):
+        scene = await Scene().set_up()
+        racing = replace(scene.subject, rows=Racing(scene, others))
+        if refused:
+            with pytest.raises(Conflict, match="the one that is here has number 9"):
+                await racing.take_in("top", crl(8))
+        else:
+            await racing.take_in("top", crl(8))
+        kept = x509.load_der_x509_crl((await scene.subject.read("top"))[1]).extensions[0].value
+        assert kept == x509.CRLNumber(9 if refused else 8)
+
+
+async def test_who_brings_a_list_while_others_keep_bringing_theirs_comes_again() -> None:
+    scene = await Scene().set_up()
+    others = [crl(number) for number in range(1, 60)]
+    racing = replace(scene.subject, rows=Racing(scene, others))
+    with pytest.raises(Overtaken, match=r"^others bring lists of 'top' at this moment$"):
+        await racing.take_in("top", crl(99))
+
+
+async def test_a_list_that_is_not_there_as_it_was_imported_is_not_served() -> None:
+    """Whoever may write blobs can't say who is revoked; and one that was never imported does not exist."""
+    scene = await Scene().set_up()
+    with pytest.raises(NotFound, match=r"^name: no list of 'top' was imported$"):
+        await scene.subject.read("top")
+    assert await scene.subject.find("top") is None
+    await scene.subject.take_in("top", crl(7, listed=(1,)))
+    [(place, stored)] = scene.blobs.blobs.items()
+    der = x509.load_pem_x509_crl(crl(6)).public_bytes(Encoding.DER)
+    scene.blobs.blobs[place] = StoredBlob(der, {}, stored.etag)
+    with pytest.raises(Deferred, match=r"^the CRL of 'top' is not there as it was imported$"):
+        await scene.subject.read("top")
+    scene.blobs.blobs[place] = stored
+    assert (await scene.subject.read("top"))[1] == stored.content
+
+
+class OwnLists:
+    """The lists that are made here: those of one CA."""
+
+    async def read(self, name: str) -> tuple[str, bytes]:
+        if name != "ours":
+            raise NotFound.because(f"the certificate authority {name!r} does not exist")
+        return "described", b"list of ours"
+
+    async def describe(self, name: str) -> str:
+        return (await self.read(name))[0]
+
+
+async def test_who_asks_for_a_list_gets_ours_or_else_the_one_that_was_imported() -> None:
+    scene = await Scene().set_up()
+    own: Any = OwnLists()
+    served = ServedLists(own=own, imported=scene.subject)
+    for ask in (served.read, served.describe):
+        with pytest.raises(NotFound, match=r"^the certificate authority 'top' does not exist$"):
+            await ask("top")
+    await scene.subject.take_in("top", crl(7))
+    assert await served.read("ours") == ("described", b"list of ours")
+    assert str(await served.describe("ours")) == "described"
+    assert await served.read("top") == await scene.subject.read("top")
+    assert await served.describe("top") == (await scene.subject.read("top"))[0]
 
 
 def test_a_ca_whose_name_does_not_fit_a_path_has_dashes_in_it() -> None:

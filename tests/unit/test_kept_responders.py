@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.ocsp import OCSPCertStatus, OCSPResponseStatus
 
 from shared.domain.certificates import CertificateState
-from shared.errors import Deferred, Misconfigured
+from shared.errors import Deferred, Misconfigured, Rejected
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.responders import ResponderRows
@@ -20,15 +21,16 @@ from shared.pki.wrapped_keys import WrappedKeyError
 from shared.workflows.authorities.keys import WithheldKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
 from shared.workflows.status.answers import StatusAnswers
-from shared.workflows.status.responders import KeptResponders, ResponderUpkeep
+from shared.workflows.status.responders import WRAPPING_KEY, KeptResponders, ResponderUpkeep
 from shared.workflows.status.revocation_lists import RevocationLists
+from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable, FakeVault
 from tests.unit.test_status_answers import CA, asked, enter, past_of, scene_with_two_cas
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from tests.unit.authorities import AuthorityScene
+    from shared.domain.responders import ResponderRecord
 
 
 class NoService:
@@ -214,3 +216,59 @@ async def test_readiness_wants_one_responder_that_opens() -> None:
     await both.upkeep.run()
     await both.scene.issuing("line-ca3", "root")
     await responders.check(both.public_authorities())
+
+
+async def test_a_deployment_without_a_ca_is_ready() -> None:
+    """The public zone is deployed before there is a CA whose certificates it could be asked about."""
+    scene = AuthorityScene()
+    both = Zones(scene)
+    await KeptResponders(rows=both.rows, vault=both.status_vault).check(both.public_authorities())
+
+
+async def test_nobody_answers_for_a_ca_that_has_ended() -> None:
+    """Its responder has ended with it, so clients are not told to try later."""
+    both = await zones()
+    await both.upkeep.run()
+    authority = await both.public_authorities().loaded(CA)
+    both.scene.now = authority.issuer.certificate.not_valid_after_utc + timedelta(seconds=1)
+    with pytest.raises(Rejected, match=r"^'.*line-ca1.*' has expired$"):
+        await KeptResponders(rows=both.rows, vault=both.status_vault).of(authority, both.scene.now)
+
+
+async def test_one_ca_whose_responder_can_not_be_made_does_not_stop_the_others() -> None:
+    """What failed is raised with the CA's name when all were tried."""
+    both = await zones()
+
+    class Throttled(ResponderRows):
+        async def put(self, record: ResponderRecord) -> None:
+            if record.issuer == CA:
+                raise ConnectionError("the table is throttled")
+            await super().put(record)
+
+    table = FakeTable()
+    throttled = replace(both.upkeep, rows=Throttled(table))
+    with pytest.raises(ExceptionGroup) as failed:
+        await throttled.run()
+    [reason] = failed.value.exceptions
+    assert str(reason) == f"the OCSP responder of '{CA}': the table is throttled"
+    kept = ResponderRows(table)
+    assert await kept.get("root") is not None
+    assert await kept.get(CA) is None
+    assert await replace(both.upkeep, rows=kept).run() == 1
+
+
+async def test_the_vault_of_wrapping_keys_is_asked_where_responders_are_kept_alone() -> None:
+    """Readiness says that a role is missing before the first responder can't be wrapped."""
+    both = await zones()
+
+    class Closed(FakeVault):
+        async def holds(self, name: str) -> bool:
+            raise Misconfigured(f"the identity may not read the key {name!r}")
+
+    closed: Any = Closed()
+    with pytest.raises(Misconfigured, match=f"may not read the key '{WRAPPING_KEY}'"):
+        await replace(both.upkeep, vault=closed).check()
+    await both.upkeep.check()
+    without = replace(both.upkeep, vault=None)
+    await without.check()
+    assert await without.run() == 0

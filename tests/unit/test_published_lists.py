@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
+from shared.domain.authorities import AuthorityState
 from shared.domain.certificates import RevocationRecord
 from shared.domain.restores import RestoreRecord
 from shared.domain.words import RevocationReason
-from shared.errors import Deferred, LedgerBehind, LogDamaged
+from shared.errors import Deferred, LedgerBehind, LogDamaged, NotFound
 from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.epochs import EpochRows
@@ -296,6 +297,45 @@ async def test_a_list_that_is_not_what_was_to_be_made_is_not_published(monkeypat
     monkeypatch.undo()
     await lists(scene, blobs).publish("root")
     await check_published(scene, blobs, 1, 2)
+
+
+async def test_a_ca_that_was_deleted_has_the_list_that_was_published_last_or_none() -> None:
+    """Nobody signs for it any more; what it revoked stays revoked."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    subject = lists(scene, blobs)
+    await revoke(scene, 1)
+    await subject.publish("root")
+    known = await scene.records.get("root")
+    assert known is not None
+    for state in (AuthorityState.RETIRED, AuthorityState.DELETED):
+        known = await scene.records.replace(known, known.record.changed(state=state))
+    await revoke(scene, 2)
+    later = lists(scene, blobs)
+    assert await later.publish("root") is False
+    assert x509.load_der_x509_crl((await later.read("root"))[1]).get_revoked_certificate_by_serial_number(1)
+    blobs.blobs.clear()
+    for ask in (later.read, later.describe):
+        with pytest.raises(NotFound, match=r"^'root' was deleted, and its last CRL is not kept$"):
+            await ask("root")
+
+
+async def test_a_list_that_changes_whenever_it_is_read_is_asked_for_again_later() -> None:
+    """Nothing that was not published is given out."""
+
+    class Restless(FakeBlobs):
+        async def get(self, container: str, name: str) -> StoredBlob | None:
+            found = await super().get(container, name)
+            return StoredBlob(b"junk", {}, found.etag) if found and name == "root.crl" and self.is_restless else found
+
+        is_restless = False
+
+    scene, blobs = AuthorityScene(), Restless()
+    await scene.root("root")
+    await lists(scene, blobs).publish("root")
+    blobs.is_restless = True
+    with pytest.raises(Deferred, match=r"^the CRL of 'root' is "):
+        await lists(scene, blobs).read("root")
 
 
 async def later_list(scene: AuthorityScene, number: int) -> bytes:
