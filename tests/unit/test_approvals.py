@@ -418,6 +418,23 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
             "revoke all devices of the enrollment group 'line-1', for keyCompromise, 1 device a minute",
         ),
         ("reinstateDevice", (RevocationRequest, {"registrationId": "press-1", "reason": "certificateHold"}), None),
+        (
+            "revokeDevices>499",
+            (RevocationRequest, {"orderId": "line-1", "reason": "keyCompromise"}),
+            "revoke all devices of the order 'line-1', for keyCompromise",
+        ),
+        ("revokeDevices>500", (RevocationRequest, {"orderId": "line-1", "reason": "keyCompromise"}), None),
+        (
+            "reinstateDevice",
+            (RevocationRequest, {"orderId": "line-1", "action": "reinstate"}),
+            "undo the holds of all devices of the order 'line-1'",
+        ),
+        # Another act is wanted of a second person, and this one is not.
+        ("deleteGroup", (CertificateRequest, {"kind": "root", "name": "dpsCa"}), None),
+        ("createRoot", (EnrollmentGroupRequest, {"enrollmentGroup": "line-1", "action": "delete"}), None),
+        ("createRoot", (RevocationRequest, {"enrollmentGroup": "line-1", "reason": "keyCompromise"}), None),
+        ("createRoot", (OrderAct, {"orderId": "line-1", "action": "cancel", "issued": "revoke"}), None),
+        ("createRoot", (RevocationRequest, {"registrationId": "press-1", "action": "reinstate"}), None),
     ],
 )
 async def test_what_an_act_does_is_said_in_words(wanted: str, request_: tuple[Any, Any], words: str | None) -> None:

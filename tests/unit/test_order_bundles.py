@@ -146,6 +146,30 @@ async def test_the_same_caller_gets_the_same_archive_until_the_receipt_is_confir
     assert sorted(rest) == ["lathe.pem"]
 
 
+async def test_a_device_that_is_not_made_yet_or_whose_bundle_went_is_named_as_not_ready() -> None:
+    """The others of the page are handed out."""
+    scene = await ordered("press", "lost")
+    serial = (await scene.serials("lost"))[0]
+    del scene.blobs.blobs["bundles", f"lost/{serial}.json"]
+    await scene.orders.insert_lines(
+        [
+            OrderLine(
+                order_id="order",
+                line=2,
+                state=LineState.ORDERED,
+                requested_id="waiting",
+                registration_id="waiting",
+                enrollment_group="line",
+                register_by=RegisterBy.SERVICE,
+                accepted_at=scene.now,
+            )
+        ]
+    )
+    manifest, files, _ = await fetch(scene)
+    assert states(manifest) == {"press": "included", "lost": "notReady", "waiting": "notReady"}
+    assert list(files) == ["press.pem"]
+
+
 async def test_a_long_order_comes_in_pages() -> None:
     """Each has so many devices as are asked for, in the order's own order; none is handed out before its page."""
     scene = await ordered(*(f"d{number}" for number in range(5)))

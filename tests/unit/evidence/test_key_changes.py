@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import urllib.error
+from dataclasses import replace
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared.domain.checkpoints import is_log_key
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, Deferred, Misconfigured, NotFound
 from shared.evidence import mirror, verify
 from shared.evidence.leaves import announced_key, key_entry
 from shared.evidence.mirror import Mirror
 from shared.evidence.notes import checkpoint_text, ecdsa_key, proof_pem, signature_line, signed_note
 from shared.evidence.verify import Checkpoint, LogKeys, Note, NotProved, VerifierKey, verify_bundle
+from shared.ledger.checkpoints import Checkpoints
 from shared.workflows.evidence.continuity import tree_of
 from tests.unit.evidence.bundles import bundled
 from tests.unit.evidence.logs import ORIGIN, signing_key
-from tests.unit.evidence.stored import Place, Worker
+from tests.unit.evidence.stored import Place, Vault, Worker
 from tests.unit.evidence.test_reading import FakeWitness, witnessing
 from tests.world.conductor import Go
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from shared.domain.checkpoints import CheckpointRecord
 
 FIRST, SECOND, THIRD, STRANGE = (ecdsa_key(ORIGIN, signing_key(number).public_key()) for number in (1, 2, 3, 9))
 
@@ -189,6 +193,103 @@ async def test_workers_who_change_the_key_at_once_make_one_change() -> None:
     assert record.keys_text().splitlines()[0] == str(SECOND)
     assert len(record.retired) == 1
     assert {key for key in map(announced_key, await place.entries()) if key} == {str(SECOND)}
+
+
+class Contended(Checkpoints):
+    """Others sign between each read and write of the checkpoint, so often.
+
+    Attributes:
+        left: how many writes still come too late.
+    """
+
+    def __init__(self, place: Place, left: int) -> None:
+        super().__init__(place.rows)
+        self.left = left
+
+    async def put(self, known: Any, record: CheckpointRecord) -> Any:
+        if self.left > 0:
+            self.left -= 1
+            return None
+        return await super().put(known, record)
+
+
+def contended(place: Place, left: int) -> Worker:
+    """Give a worker that comes too late so often, whatever it does."""
+    worker = place.worker()
+    checkpoints = Contended(place, left)
+    worker.signer.checkpoints = checkpoints
+    worker.keys = replace(worker.keys, checkpoints=checkpoints)
+    return worker
+
+
+@pytest.mark.parametrize("late", [1, 3])
+async def test_who_comes_too_late_looks_again_and_changes_the_key_once(late: int) -> None:
+    place, _ = await filled()
+    begun = await contended(place, late).keys.begin()
+    assert begun.change is not None
+    assert signers(begun.note) == [FIRST, SECOND]
+    ended = await contended(place, late).keys.end()
+    assert (ended.change, len(ended.retired)) == (None, 1)
+    assert {key for key in map(announced_key, await place.entries()) if key} == {str(SECOND)}
+    await place.worker().reader.check()
+
+
+async def test_who_always_comes_too_late_is_put_off_and_the_key_that_signs_stays() -> None:
+    place, worker = await filled()
+    said = r"^the log's checkpoint is being signed by others$"
+    with pytest.raises(Deferred, match=said):
+        await contended(place, 1000).keys.begin()
+    await worker.keys.begin()
+    with pytest.raises(Deferred, match=said):
+        await contended(place, 1000).keys.end()
+    known = await place.checkpoints.newest()
+    assert known is not None
+    assert signers(known.record.note) == [FIRST, SECOND]
+    assert known.record.retired == ()
+
+
+async def test_who_signs_while_others_keep_signing_is_put_off() -> None:
+    place = Place()
+    with pytest.raises(Deferred, match=r"^the log's checkpoint is being signed by others$"):
+        await contended(place, 1000).signer.publish()
+    assert await place.checkpoints.newest() is None
+
+
+async def test_a_change_of_a_log_that_has_no_checkpoint_has_to_wait() -> None:
+    place = Place()
+    with pytest.raises(Deferred, match=r"^the log does not have a checkpoint yet$"):
+        await place.worker().keys.end()
+
+
+async def test_a_key_of_the_log_that_is_not_an_ecdsa_key_is_refused_by_name() -> None:
+    """Somebody has made a key of this name in the vault: what it signed, no verifier would take."""
+
+    class OfAnotherKind(Vault):
+        async def get_or_create(self, name: str, algorithm: str) -> Any:
+            key_id, _ = await super().get_or_create(name, algorithm)
+            return key_id, ed25519.Ed25519PrivateKey.generate().public_key()
+
+    place = Place()
+    place.vault = OfAnotherKind(place.conductor)
+    with pytest.raises(Misconfigured, match=r"^the vault's key 'evidence-log' is not an ECDSA key$"):
+        await place.worker().signer.publish()
+    assert await place.checkpoints.newest() is None
+
+
+async def test_a_checkpoint_that_can_not_be_signed_in_a_moment_is_told_and_appending_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever appends does not wait for it; the timer tries again."""
+    place, worker = await filled()
+    place.conductor.down.add("tables")
+    worker.signer.soon()
+    worker.signer.soon()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    place.conductor.down.clear()
+    assert caplog.messages == ["the log's checkpoint was not signed"]
+    await fill(worker, 5, 1)
+    assert (await place.head()).size == 6
 
 
 async def test_witnesses_get_the_signatures_of_both_keys() -> None:
