@@ -255,7 +255,6 @@ def build(
     webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
-    entry_checks = EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -282,7 +281,7 @@ def build(
         groups=group_work,
         individual_enrollments=IndividualEnrollments(
             devices=devices,
-            checks=entry_checks,
+            checks=EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock),
             changes=entry_changes,
             converger=converger,
             provisioning=provisioning,
@@ -380,7 +379,6 @@ def build(
             hubs=hubs,
             converger=converger,
             group_work=group_work,
-            entry_checks=entry_checks,
             possession=possession,
             outbox=outbox,
             settings=settings,

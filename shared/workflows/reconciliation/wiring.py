@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.ledger.findings import Findings, Reconciliations
+from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.devices.entry_checks import EntryChecks
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -47,7 +47,6 @@ def reconciler(
     hubs: IotHubRegistries,
     converger: DeviceConverger,
     group_work: GroupWorkflows,
-    entry_checks: EntryChecks,
     possession: Possession,
     outbox: Outbox,
     settings: Settings,
@@ -66,7 +65,6 @@ def reconciler(
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
-        entry_checks: checks what is asked of individual enrollments.
         group_work: checks what is asked of groups, and has DPS follow them.
         possession: proves it to the services that want it proved.
         outbox: sends events.
@@ -116,7 +114,9 @@ def reconciler(
         provisioning=provisioning,
         hubs=hubs,
         converger=converger,
-        entry_checks=entry_checks,
+        entry_checks=EntryChecks(
+            devices=devices, certificates=converger.certificates, public_keys=converger.public_keys, clock=clock
+        ),
         possession=possession,
         bundles=bundles,
         look=look,
