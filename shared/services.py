@@ -72,7 +72,6 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.status.revocation_lists import RevocationLists
 
-
 __all__ = ["Services", "build", "now"]
 
 
