@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.status.former_lists import FormerList
 
-
 CRLS = "crls"
 """Container of the lists."""
 
