@@ -291,7 +291,7 @@ def group_differences(
         record: as the ledger has it.
         entry: as DPS has it; ``None`` if it does not.
         thumbprints: SHA-256 of the group's CAs, by their names.
-        over: names of those of its CAs that are revoked.
+        over: names of those of its CAs that are revoked, and of revoked ones that others have put into its entry.
     """
     differs = partial(
         Difference,
@@ -303,14 +303,15 @@ def group_differences(
     )
     if not record.settled or record.state is GroupState.REQUESTED:
         return
-    # One that the ledger has as enabled is being disabled since its CA was revoked.
-    open_by = sorted(_lets_in(entry, thumbprints, over)) if record.state is not GroupState.ENABLED else []
+    # One that the ledger has as enabled is being disabled since its own CA was revoked.
+    on_its_way = record.authorities if record.state is GroupState.ENABLED else frozenset[str]()
+    open_by = sorted(_lets_in(entry, thumbprints, over) - on_its_way)
     if open_by:
         yield differs(
             kind=FindingKind.DOOR_OPEN,
             certificate_authority=open_by[0],
-            ledger=f"the group is {record.state}, and its CA {_named(open_by)} is revoked",
-            service="the group is enabled",
+            ledger=f"the group is {record.state}, and the CA {_named(open_by)} is revoked",
+            service="the group is enabled, and accepts it",
         )
     if record.state is GroupState.DELETED:
         if entry is not None and not open_by:
@@ -328,7 +329,7 @@ def group_differences(
             service=f"the group is {entry.get(STATUS)}",
         )
     expected, held = _accepted(record, entry, thumbprints)
-    if expected != held:
+    if expected != held and not open_by:
         yield differs(
             kind=FindingKind.GROUP_CERTIFICATES, ledger=f"it accepts {expected}", service=f"it accepts {held}"
         )

@@ -16,7 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.acting import acting
 from shared.contracts.messages import Queue
-from shared.domain.attestations import admits_only, individual_enrollment, reference_attestation
+from shared.domain.attestations import (
+    admits_only,
+    individual_enrollment,
+    reference_attestation,
+    x509_attestation,
+)
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState
@@ -875,7 +880,7 @@ async def test_a_group_of_a_revoked_ca_that_somebody_enables_in_dps_is_shut_at_o
     assert await fleet.look() == []
     found = await fleet.finding(FindingKind.DOOR_OPEN)
     assert (found.state, found.subject, found.certificate_authority) == (FindingState.MENDED, GROUP, CA)
-    assert (found.severity, found.service) == ("critical", "the group is enabled")
+    assert (found.severity, found.service) == ("critical", "the group is enabled, and accepts it")
     assert fleet.world.provisioning.groups[GROUP]["provisioningStatus"] == "disabled"
     assert [each["kind"] for each in (*fleet.told("DriftFound"), *fleet.told("DriftMended"))] == ["doorOpen"] * 2
 
@@ -887,6 +892,25 @@ async def test_a_deleted_group_of_a_revoked_ca_that_somebody_makes_again_in_dps_
     assert await fleet.look() == []
     assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
     assert GROUP not in fleet.world.provisioning.groups
+
+
+@pytest.mark.parametrize("beside", [True, False])
+async def test_a_revoked_ca_that_somebody_puts_into_a_group_again_is_taken_out_at_once(*, beside: bool) -> None:
+    """After the group was rolled to another CA: beside that one, or instead of it. The group's devices go on."""
+    fleet, old = await fleet_of(), authority("old-ca").certificate
+    known = await AsRecorded(fleet.world).get(CA)
+    revoked = {"name": "old-ca", "certificate": names.pem(old), "state": AuthorityState.REVOKED}
+    await AsRecorded(fleet.world).rows.try_insert(known.model_copy(update=revoked))
+    before = fleet.world.provisioning.groups[GROUP]["attestation"]
+    held = (authority(CA).certificate, old) if beside else (old,)
+    change_group(fleet, attestation=x509_attestation(*held))
+    fleet.world.provisioning.groups[GROUP] = with_info(fleet.world.provisioning.groups[GROUP], None)
+    assert await fleet.look() == []
+    found = await fleet.finding(FindingKind.DOOR_OPEN)
+    assert (found.state, found.subject, found.certificate_authority) == (FindingState.MENDED, GROUP, "old-ca")
+    entry = fleet.world.provisioning.groups[GROUP]
+    assert (entry["attestation"], entry["provisioningStatus"]) == (before, "enabled")
+    assert await fleet.look() == []
 
 
 async def test_a_group_that_nobody_has_asked_for_is_shut_at_once_if_its_ca_is_revoked() -> None:

@@ -48,6 +48,7 @@ class GroupLook:
             unknown = await self._unknown(entry) if entry is not None else None
             return [unknown] if unknown is not None and await self.groups.get(group_id) is None else []
         authorities = await self._authorities(known.record)
+        authorities += await self._put_back(entry, _thumbprints(authorities).values()) if entry is not None else []
         over = frozenset(each.name for each in authorities if each.state in OVER)
         found = list(group_differences(known.record, entry, _thumbprints(authorities), over))
         again = await self.groups.get(group_id)
@@ -84,6 +85,13 @@ class GroupLook:
     async def _authorities(self, group: GroupRecord) -> list[AuthorityRecord]:
         known = [await self.records.get(name) for name in group.authorities]
         return [each.record for each in known if each is not None]
+
+    async def _put_back(self, entry: Entry, known: Collection[str]) -> list[AuthorityRecord]:
+        """Give revoked CAs that others have put into a group's entry."""
+        held = {each for each in signers(entry) if each} - {*known} if attests_by_certificates(entry) else set[str]()
+        if not held:
+            return []
+        return [each async for each in self.records.list() if each.state in OVER and _is_held(each, held)]
 
 
 def _id_of(entry: Entry) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
+from shared.domain.attestations import x509_attestation
 from shared.domain.entries import kept_settings
 from shared.domain.findings import FindingKind
 from shared.domain.groups import STATUS, Change, GroupState
@@ -42,24 +43,43 @@ class GroupMending:
     clock: Clock
 
     async def shut(self, finding: FindingRecord) -> None:
-        """Have DPS let nobody in by a group of a revoked CA: it is disabled, or deleted, as the ledger has it."""
+        """Have DPS let nobody in by a revoked CA: its group is disabled, or deleted, as the ledger has it.
+
+        An enabled one that it was put into gets the CAs that the ledger has.
+        """
         known = await self.groups.get(finding.subject)
         if known is None:
             await self.disable(finding)
         elif known.record.state is GroupState.DELETED:
             await self.delete(finding)
+        elif known.record.state is GroupState.ENABLED and finding.certificate_authority not in known.record.authorities:
+            await self._put_signers(finding)
         else:
             await self.restore(finding)
+
+    async def _put_signers(self, finding: FindingRecord) -> None:
+        entry = await self._entry(finding)
+        record = (await self._at_rest(finding)).record
+        issuers = [
+            await self.converger.authorities.load(each) for each in (record.previous_issuer, record.issuer) if each
+        ]
+        if record.ca_references is not None or record.state is not GroupState.ENABLED or not issuers:
+            raise busy(finding.subject)
+        attestation = x509_attestation(*(each.certificate for each in issuers))
+        await self._put(finding, {**entry, "attestation": attestation})
+
+    async def _put(self, finding: FindingRecord, entry: Entry) -> None:
+        try:
+            await self.provisioning.put_group(entry, etag=entry["etag"])
+        except PreconditionFailed as changed:
+            raise busy(finding.subject) from changed
 
     async def disable(self, finding: FindingRecord) -> None:
         """Disable a group that the ledger does not know; whoever asks for one meanwhile enters it first."""
         entry = await self._entry(finding)
         if await self.groups.get(finding.subject) is not None:
             raise busy(finding.subject)
-        try:
-            await self.provisioning.put_group({**entry, STATUS: "disabled"}, etag=entry["etag"])
-        except PreconditionFailed as changed:
-            raise busy(finding.subject) from changed
+        await self._put(finding, {**entry, STATUS: "disabled"})
 
     async def restore(self, finding: FindingRecord) -> None:
         """Have DPS follow again in what the finding is about, and in nothing else; one that is gone is made again."""
