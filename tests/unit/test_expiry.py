@@ -357,3 +357,54 @@ async def test_a_sweep_ends_when_nothing_can_be_given() -> None:
     with pytest.raises(ExceptionGroup, match="20 notices could not be given"):
         await sweep(scene, day)
     assert tried == 20
+
+
+async def test_a_certificate_whose_device_is_gone_does_not_hold_up_the_others() -> None:
+    scene = await registered()
+    await scene.order("order-drill", "drill")
+    end = await end_of(scene)
+    rows = scene.rows.rows
+    del rows[next(each for each in rows if each[1] == "d:press")]
+    await sweep(scene, end)
+    await sweep(scene, end + timedelta(days=1))
+    assert await scene.state("drill") is DeviceState.EXPIRED
+    assert await sweep(scene, end + timedelta(days=2)) == []
+
+
+@pytest.mark.parametrize(("others", "becomes"), [(CertificateState.ACTIVE, EXPIRED), (SUPERSEDED, SUPERSEDED)])
+async def test_the_end_of_a_ca_s_certificate_takes_nothing_away_from_what_others_enter(
+    others: CertificateState, becomes: CertificateState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others write its row between the read and the write: what they have made of it counts."""
+    scene = await DeviceScene().set_up()
+    row = CertificateRecord(
+        serial_number="4a" * 20,
+        kind=CertificateKind.INTERMEDIATE,
+        state=ACTIVE,
+        subject="line-1-ca1",
+        issuer="root",
+        cause="c",
+        recorded_at=scene.now,
+        not_before=scene.now,
+        not_after=scene.now + timedelta(days=40),
+    )
+    await scene.certificates.put(row)
+    assert row.not_after is not None
+    await scene.expiry.put(
+        DueNotice.on(
+            row.not_after, Notice.EXPIRED, serial_number=row.serial_number, subject=row.subject, not_after=row.not_after
+        )
+    )
+    certificates = scene.services.lifetimes.expiry_sweep.certificates
+    replace = certificates.try_replace
+
+    async def late(known: Any, record: Any) -> Any:
+        monkeypatch.undo()
+        await scene.certificates.put(row.changed(state=others, successor="4b" * 20))
+        return await replace(known, record)
+
+    monkeypatch.setattr(certificates, "try_replace", late)
+    await sweep(scene, row.not_after + timedelta(days=1))
+    known = await scene.certificates.get(row.serial_number)
+    assert known is not None
+    assert (known.record.state, known.record.successor) == (becomes, "4b" * 20)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from devstack import __main__ as devstack
@@ -267,3 +268,35 @@ def test_the_local_stack_sends_to_the_endpoint_that_it_is_given(monkeypatch: pyt
     assert devstack._options(devstack._arguments(given)).settings == {  # noqa: SLF001
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint
     }
+
+
+def test_a_step_that_is_over_begins_a_trace_of_its_own_and_has_not_failed(
+    receiver: Receiver, exported: Exporting
+) -> None:
+    """Nothing has set it off that anybody could follow."""
+    with tracing.continued(None):
+        past("tick", SpanKind.INTERNAL, {"a": 1}, seconds=0.5)
+    exported.flush()
+    tick = only(receiver.received.spans, "tick")
+    assert (tick.failed, tick.attributes, tick.end - tick.begin) == (False, {"a": 1}, 500_000_000)
+
+
+def test_what_is_logged_while_something_is_sent_is_not_sent(receiver: Receiver, exported: Exporting) -> None:
+    """It would be sent in turn, and never end."""
+    with suppress_instrumentation():
+        logging.getLogger("sender").warning("it is slow")
+    logging.getLogger("sender").warning("it is fast")
+    exported.flush()
+    assert [each.body for each in receiver.received.records if "it is" in each.body] == ["it is fast"]
+
+
+def test_the_service_has_the_name_that_the_platform_gives_or_else_the_deployments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two apps of one name would be one in what an operator looks at."""
+    name_of = exporting._resource  # noqa: SLF001 - what it gives is sent with everything
+    monkeypatch.setenv("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "otel")
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    assert name_of("factory").attributes["service.name"] == "factory"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "theirs")
+    assert name_of("factory").attributes["service.name"] == "theirs"

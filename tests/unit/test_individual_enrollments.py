@@ -11,6 +11,7 @@ from cryptography import x509
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.ledger.table import Stale
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
@@ -392,3 +393,68 @@ async def test_a_conflict_that_dps_sees_is_told_as_it_is(monkeypatch: pytest.Mon
     monkeypatch.setattr(scene.provisioning, "put_enrollment", refuse)
     with pytest.raises(Conflict, match=r"^DPS says no$"):
         await scene.enroll(iotEdge=True)
+
+
+async def test_an_enrollment_that_is_not_there_is_said_to_not_be_there() -> None:
+    """For a device of a group that is as it should be: the message says so."""
+    scene = await registered()
+    assert await scene.enrollments.find("press") is None
+    with pytest.raises(NotFound) as refused:
+        await scene.enrollments.get("press")
+    assert str(refused.value) == (
+        "registrationId: 'press' has no individual enrollment; if it belongs to a group, that decides about it"
+    )
+    await scene.enroll()
+    assert await scene.enrollments.get("press") == await scene.enrollments.find("press")
+
+
+async def test_what_dps_does_not_take_at_the_moment_is_not_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked was told that it was not done, and may have decided otherwise since."""
+    scene = await registered()
+
+    async def throttled(*_of_it: Any, **_more: Any) -> Any:
+        raise Deferred("DPS is throttling", retry_after=timedelta(seconds=5))
+
+    monkeypatch.setattr(scene.provisioning, "put_enrollment", throttled)
+    with pytest.raises(Deferred, match=r"^DPS is throttling$"):
+        await scene.enroll()
+    monkeypatch.undo()
+    record = await scene.record()
+    assert (record.entry_change, record.own_entry) == (None, False)
+    scene.now += timedelta(hours=1)
+    await scene.converger.sweep(older_than=timedelta())
+    assert "press" not in scene.provisioning.enrollments
+
+
+async def test_a_device_that_others_keep_changing_gets_no_enrollment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided by an older record could let in what is revoked by now."""
+    scene = await registered()
+
+    async def changed(*_of_it: Any, **_more: Any) -> Any:
+        raise Stale("press")
+
+    monkeypatch.setattr(scene.devices, "replace", changed)
+    for ask in (scene.enroll(), scene.enrollments.disable("press", if_match=None)):
+        with pytest.raises(Deferred, match="'press'"):
+            await ask
+    assert "press" not in scene.provisioning.enrollments
+
+
+async def test_a_change_that_dps_refuses_of_a_device_that_is_not_the_apps_is_told_in_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An enrollment that is there does not come into being meanwhile: what DPS says is the reason."""
+    scene = DeviceScene()
+    await scene.enroll("foreign", certificate=leaf("foreign"))
+
+    async def refused(*_of_it: Any, **_more: Any) -> Any:
+        raise Conflict.because("the device id is taken", field="deviceId")
+
+    monkeypatch.setattr(scene.provisioning, "put_enrollment", refused)
+    with pytest.raises(Conflict, match=r"^deviceId: the device id is taken$"):
+        await scene.enroll("foreign", iotEdge=True)
+    monkeypatch.undo()
+    fresh = DeviceScene()
+    monkeypatch.setattr(fresh.provisioning, "put_enrollment", refused)
+    with pytest.raises(Deferred, match="'foreign'"):  # made by others since it was looked for
+        await fresh.enroll("foreign", certificate=leaf("foreign"))
