@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.backup.contents import Manifest, StoredRow, contents
 from shared.backup.sealing import ArchiveError, opened
-from shared.ledger.epochs import RESTORE
+from shared.ledger.epochs import RESTORATION, RESTORE
 from shared.storage_layout import TABLES
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ TABLES_IN_ORDER = (*REFERRING_FIRST, *(each for each in TABLES if each not in RE
 
 
 async def rows_of(table: Callable[[str], Table], name: str) -> AsyncIterator[StoredRow]:
-    """Read a table, without the row of a restore, which belongs into no archive."""
+    """Read a table, without the rows of a restore and a restoration: what is made of a copy has neither behind it."""
     async for row in table(name).query("", {}):
-        if (row.values["PartitionKey"], row.values["RowKey"]) != RESTORE:
+        if (row.values["PartitionKey"], row.values["RowKey"]) not in {RESTORE, RESTORATION}:
             yield StoredRow(name, dict(row.values))
 
 

@@ -45,10 +45,9 @@ class RestoreRecord(Record):
     def fault(self) -> str:
         """Tell what of the ledger is wrong, and what is to be done."""
         return (
-            f"the ledger is not whole: a restore of the archive {self.shown} was begun at "
-            f"{self.begun_at:%Y-%m-%d %H:%M:%S} UTC and has not ended. Nothing is signed and nothing is answered from "
-            "it. If it was broken off, run python -m shared.backup restore with the same archive again "
-            "(docs/recover.md)"
+            f"the ledger is not whole: a restore of {self.shown} has not ended; if it broke off, run python -m "
+            "shared.backup restore with this archive again (docs/recover.md). It was begun at "
+            f"{self.begun_at:%Y-%m-%d %H:%M:%S} UTC. Until it ends nothing is signed and nothing is answered"
         )
 
 

@@ -10,14 +10,15 @@ import pytest
 from shared.backup import sealing
 from shared.backup.reading import verified
 from shared.backup.sealing import ArchiveError
+from shared.domain.restores import RestorationRecord
+from shared.ledger.epochs import EpochRows
 from tests.unit.fakes import FakeTable, Gate
-from tests.unit.test_backup import PASSPHRASE, filled
+from tests.unit.pki.hierarchy import NOW
+from tests.unit.test_backup import PASSPHRASE, Account, filled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from tests.unit.test_backup import Account
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +102,13 @@ async def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
         await account.backup.export(tmp_path / "b" / "a", PASSPHRASE)
     assert str(refused.value) == f"the folder {tmp_path / 'b'} does not exist"
     assert account.vault.tagged["ledger-epoch"]["epoch"] == "1"
+
+
+async def test_a_ledger_that_is_made_of_a_copy_has_no_restoration_behind_it(tmp_path: Path) -> None:
+    """A restoration that has still to do was the copied ledger's; the one that is made of it needs its own."""
+    account, target = await filled(), Account()
+    rows = EpochRows(account.tables["issuers"])
+    assert await rows.try_put_restoration(None, RestorationRecord(begun_at=NOW, is_lost=False, accepted=True))
+    await account.backup.export(tmp_path / "a", PASSPHRASE)
+    await target.backup.restore(tmp_path / "a", PASSPHRASE)
+    assert await EpochRows(target.tables["issuers"]).restoration() is None

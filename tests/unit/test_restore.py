@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from shared.ports.rows import Step
 
 HALF = (
-    "the ledger is not whole: a restore of the archive 'a' (epoch 1, read from 2026-03-01T12:00:00+00:00) was begun at "
-    "2026-03-01 12:00:00 UTC and has not ended. Nothing is signed and nothing is answered from it. If it was broken off, "
-    "run python -m shared.backup restore with the same archive again (docs/recover.md)"
+    "the ledger is not whole: a restore of 'a' (epoch 1, read from 2026-03-01T12:00:00+00:00) has not ended; if it broke "
+    "off, run python -m shared.backup restore with this archive again (docs/recover.md). It was begun at 2026-03-01 "
+    "12:00:00 UTC. Until it ends nothing is signed and nothing is answered"
 )
 
 
