@@ -108,6 +108,7 @@ class Deployment:
     places: DpsPlaces = field(default_factory=lambda: DpsPlaces(Conductor(), "the DPS"))
     tables: dict[str, FakeTable] = field(default_factory=dict)
     trap: Trap = field(default_factory=Trap)
+    conductor: Conductor = field(default_factory=Conductor)
 
     def __post_init__(self) -> None:
         self.registrar = GroupRegistrar(self.provisioning, self.hubs)
@@ -116,7 +117,7 @@ class Deployment:
 
     def table(self, name: str) -> FakeTable:
         """Give a table of the ledger."""
-        return self.tables.setdefault(name, FakeTable(step=self.trap.step))
+        return self.tables.setdefault(name, FakeTable(name, self.conductor, step=self.trap.step))
 
     async def check(self, _table: str) -> None:
         """See whether tables can be reached."""
@@ -130,7 +131,7 @@ class Deployment:
             order_lists=self.blobs,
             keys=self.vault,
             responder_keys=self.vault,
-            secrets=Secrets(),
+            secrets=Secrets(self.conductor),
             provisioning=self.provisioning,
             dps_authorities=self.places,
             hub_authorities=(),
@@ -139,7 +140,7 @@ class Deployment:
             hubs=self.hubs,
             event_topic=None,
         )
-        log = None if self.origin else Log()
+        log = None if self.origin else Log(self.conductor)
         settings = replace(SETTINGS, evidence_log="on", evidence_origin=self.origin)
         return build(settings, clients=clients, clock=lambda: self.now, threads=lambda *_: self.pool, log=log)
 

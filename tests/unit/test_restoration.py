@@ -379,6 +379,18 @@ async def test_what_an_operator_enables_again_stays_enabled() -> None:
     assert (subject.scene.entry(), (await subject.scene.record()).entry_disabled) == ("enabled", False)
 
 
+async def test_what_was_found_disabled_in_dps_stays_so_through_a_hold_and_its_end() -> None:
+    """Nobody has asked for its entry to be enabled: when the hold ends, it is as it was found."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.enrollments.disable("press", if_match=None)
+    subject.put_back()
+    await subject.taken_back()
+    await subject.scene.revoke(HOLD)
+    await subject.scene.reinstate()
+    assert (subject.scene.entry(), subject.scene.identity()) == ("disabled", False)
+
+
 async def test_an_entry_that_an_operator_enables_at_this_moment_shuts_nobody_out() -> None:
     """The copy has the change, which DPS does not have yet: that the entry is disabled is nothing new."""
     subject = await disaster("press")

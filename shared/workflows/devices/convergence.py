@@ -310,7 +310,7 @@ class DeviceConverger:
         elif entry is None:
             return  # its group decides
         elif entry.get("provisioningStatus") == "disabled":
-            if record.doors is Doors.SHUT:
+            if record.doors is Doors.SHUT and not want.entry_disabled:
                 await self.provisioning.delete_enrollment(record.registration_id, etag=entry["etag"])
         elif want.in_use and (entry["attestation"].get("x509") or {}).get("clientCertificates"):
             await self.provisioning.admit_only(record.registration_id, entry, await self._leaves(want))

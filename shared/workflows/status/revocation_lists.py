@@ -337,7 +337,7 @@ class RevocationLists:
 
     async def ahead(self) -> str | None:
         """Tell of a CA whose published list is ahead of the ledger; ``None`` if none is."""
-        for record in [each async for each in self.records.list() if each.certificate]:
+        for record in [each async for each in self.records.list() if self._is_due(each)]:
             if await self.is_ahead(record.name):
                 return f"the published CRL of {record.name!r} has a number that the ledger has not given yet"
         return None
