@@ -531,12 +531,12 @@ async def test_an_entry_that_is_made_to_disable_it_has_the_settings_that_were_as
 
 @pytest.mark.parametrize("made", [pin_and_change, partial(put, **EVERYTHING)])
 async def test_settings_are_compared_without_a_call_more(made: Made) -> None:
-    """A group, a page of entries, a page of registrations, and the entry that must be there: the same as without."""
+    """The groups, a group, a page of entries, a page of registrations, and the entry that must be there: as without."""
     fleet = await fleet_of()
     await made(fleet)
     await fleet.look()
     [done] = await fleet.reconciler.passes.all()
-    assert done.calls["dps"] == 4
+    assert done.calls["dps"] == 5
 
 
 async def test_an_entry_that_nobody_has_asked_for_is_no_finding_unless_it_has_settings() -> None:
