@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from shared.contracts.groups import EnrollmentGroupRequest
+from shared.contracts.parsing import parse
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.words import KeyCustody
-from shared.errors import Conflict, Rejected
-from shared.workflows.groups.issuers import usable_for_devices
+from shared.domain.words import CertificateKind, KeyCustody
+from shared.errors import Conflict, Deferred, Rejected
+from shared.ledger.table import Stale
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.issuers import issuer_name, usable_for_devices
 from tests.unit.groups import GroupScene
 from tests.unit.pki.foreign import KEY, authority
 from tests.unit.pki.hierarchy import NOW
@@ -18,6 +24,8 @@ from tests.unit.test_owned_authorities import brought
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+_BODY = {"requestId": "r", "enrollmentGroup": "g"}
 
 
 async def test_the_next_ca_stands_where_the_present_one_does() -> None:
@@ -186,3 +194,80 @@ async def test_a_device_is_signed_by_a_ca_that_may_sign_for_devices(
     with pytest.raises(Rejected) as refused:
         await usable_for_devices(scene.worker().authorities, scene.groups, issuer)
     assert str(refused.value) == message
+
+
+async def test_a_next_ca_does_not_take_over_in_a_group_that_is_gone_from_dps() -> None:
+    """Devices would be signed by a CA that DPS does not know; whoever asked is told, and the present one signs on."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.provisioning.groups.clear()
+    with pytest.raises(
+        Rejected, match=r"^enrollmentGroup: the enrollment group 'g' is gone from the DPS; create it anew$"
+    ):
+        await scene.ask("roll")
+    record = await scene.record()
+    assert (record.issuer, record.preparing) == ("g-ca1", None)
+
+
+async def test_a_roll_that_others_overtake_again_and_again_lets_go() -> None:
+    """The group is as it was, and the request comes again."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    replace, late = scene.groups.replace, [0]
+
+    async def overtaken(known: Any, record: Any) -> Any:
+        if record.preparing is None and known.record.preparing is not None:
+            late[0] += 1
+            raise Stale("g")
+        return await replace(known, record)
+
+    scene.groups.replace = overtaken  # type: ignore[method-assign]
+    with pytest.raises(Deferred, match="'g' is being changed by someone else"):
+        await scene.ask("roll")
+    assert late[0] > 1
+    scene.groups.replace = replace  # type: ignore[method-assign]
+    await scene.converger.sweep(older_than=timedelta())
+    assert (await scene.record()).issuer == "g-ca2"
+
+
+async def test_what_is_asked_of_a_group_by_reference_is_foreseen_without_a_ca_of_its_own() -> None:
+    scene = await GroupScene().set_up()
+    await scene.ask("put", caReferences={"primary": "dpsCa"})
+    put = {**_BODY, "action": "put", "caReferences": {"primary": "dpsCa"}}
+    await scene.checks.foresee(parse(EnrollmentGroupRequest, put))
+    with pytest.raises(Rejected, match=r"^custody: the group has no issuing CA; leave custody out$"):
+        await scene.checks.foresee(parse(EnrollmentGroupRequest, {**_BODY, "action": "update", "custody": "vault"}))
+    for action in ("disable", "delete"):
+        await scene.checks.foresee(parse(EnrollmentGroupRequest, {**_BODY, "action": action}))
+    assert (await scene.record()).state == "enabled"
+
+
+async def test_a_group_that_refers_to_a_ca_that_is_not_here_has_no_issuing_ca() -> None:
+    """Others sign for its devices; this app does not."""
+    scene = await GroupScene().set_up()
+    await scene.ask("put", caReferences={"primary": "theirs"})
+    assert (await scene.record()).issuer == ""
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("line-1", "line-1-ca1"),
+        ("line.1", r"line-1-[0-9a-f]{8}-ca1"),
+        ("line_1", r"line-1-[0-9a-f]{8}-ca1"),
+        ("x" * 128, r"x+-[0-9a-f]{8}-ca1"),
+    ],
+)
+def test_groups_whose_ids_are_alike_do_not_get_a_ca_of_the_same_name(group: str, name: str) -> None:
+    """A vault's key has letters, digits and dashes alone (Microsoft: "Key Vault", object identifiers)."""
+    assert re.fullmatch(name, issuer_name(group, 1))
+    assert re.fullmatch("[0-9A-Za-z-]{1,127}", issuer_name(group, 1))
+    assert len({issuer_name(each, 1) for each in ("line.1", "line_1", "line-1", "line:1")}) == 4
+
+
+async def test_a_device_is_not_signed_by_a_ca_that_waits_for_its_certificate() -> None:
+    scene = await GroupScene().set_up()
+    ordered = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, externally_signed=True)
+    await scene.worker().creation.ensure(ordered, cause="r")
+    with pytest.raises(Deferred, match="'line'"):
+        await usable_for_devices(scene.worker().authorities, scene.groups, "line")
