@@ -97,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_outage(error):
             raise
         sys.stderr.write(f"{service_of(error)} fails, or does not let this identity in: {_words(error)}\n")
+        if options.act == "restore":
+            sys.stderr.write("if it has begun to write, run it again with the same archive: it goes on\n")
         return 2
     done = {"export": "exported", "verify": "it is whole", "restore": "restored"}[options.act]
     sys.stdout.write(f"{done}: {manifest.shown()}\n")

@@ -9,6 +9,7 @@ Rows are created and never replaced. So a run that was overtaken by another can'
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from secrets import token_hex
@@ -63,8 +64,12 @@ class Restore:
         if unknown:
             raise ArchiveError(f"the archive has tables that this version of the app does not have: {unknown}")
         await self._begin(path, manifest)
-        await self._write_all(path, opener)
-        await self._compare(manifest)
+        try:
+            await self._write_all(path, opener)
+            await self._compare(manifest)
+        except (Exception, asyncio.CancelledError):
+            await self._let_go()
+            raise
         if not await self.rows.try_end(await self._signed()):
             raise _overtaken()
         return manifest
@@ -132,6 +137,13 @@ class Restore:
                 raise _overtaken()
             self._held = held
         return held
+
+    async def _let_go(self) -> None:
+        """Have the next run go on at once: this one has failed, and gives no further sign of life."""
+        held = self._held
+        if held is not None:
+            with suppress(Exception):  # what it failed of is told; without this the next run waits for a minute
+                await self.rows.try_hold(held, held.record.changed(seen_at=self.clock() - HELD_FOR))
 
     # --- what is written ---
 

@@ -155,8 +155,11 @@ def test_a_service_that_does_not_answer_is_said_and_not_traced(
         raise ServiceRequestError("Cannot connect to host stledger.table.core.windows.net:443")
 
     monkeypatch.setattr(command, "_with_ledger", fails)
-    assert main(["export", str(tmp_path / "a"), "--passphrase-file", str(tmp_path / "p")]) == 2
-    assert capsys.readouterr().err == (
+    said = (
         "a service fails, or does not let this identity in: Cannot connect to host "
         "stledger.table.core.windows.net:443\n"
     )
+    more = "if it has begun to write, run it again with the same archive: it goes on\n"
+    for act, wanted in {"export": said, "restore": said + more}.items():
+        assert main([act, str(tmp_path / "a"), "--passphrase-file", str(tmp_path / "p")]) == 2
+        assert capsys.readouterr().err == wanted
