@@ -322,10 +322,9 @@ class RevocationLists:
 
     async def is_ahead(self, name: str) -> bool:
         """Tell whether the published list of a CA has a number that the ledger has not given yet."""
-        found = await self.blobs.describe(CRLS, _blob(name))
-        etag, given = self._looked_at.get(name, ("", 0))
-        record = (await authority_of(self.records, name)).record
-        if found is None or (found.etag == etag and record.crl_number >= given):
+        found, (etag, given) = await self.blobs.describe(CRLS, _blob(name)), self._looked_at.get(name, ("", 0))
+        number = (await authority_of(self.records, name)).record.crl_number
+        if found is None or (found.etag == etag and number >= given):
             return False  # it was looked at before, and the ledger had given its number
         stored = await self.blobs.get(CRLS, _blob(name))  # before the row, whose number grows first
         record = (await authority_of(self.records, name)).record
