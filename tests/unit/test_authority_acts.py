@@ -355,6 +355,47 @@ async def test_devices_that_get_in_are_revoked_first_and_what_nobody_uses_last()
     assert [each for page in await members(scene, "line", 2) for each in page] == wanted
 
 
+async def test_devices_are_gone_through_though_their_group_left_the_ca_or_their_row_went_between_two_pages() -> None:
+    """The group is rolled to another CA while its devices are revoked: what comes after it is not passed over."""
+    scene = await scene_with_line()
+    await device(scene, "former", number=1, used=False)
+    for name in ("unseen-1", "unseen-2"):
+        await scene.devices.insert(
+            DeviceRecord(
+                registration_id=name,
+                state=DeviceState.REGISTERED,
+                order_id="o",
+                updated_at=NOW,
+                enrollment_group="g",
+                unseen=True,
+            )
+        )
+    issuers_devices = IssuersDevices(
+        certificates=scene.certificates, devices=scene.devices, reach=scene.worker().reach, clock=scene.clock
+    )
+    found, following = await issuers_devices.page("root", size=1, continuation=None)
+    assert [each.device.unseen for each in found] == [True]
+    known = await scene.groups.get("g")
+    assert known is not None
+    await scene.groups.replace(known, known.record.changed(issuer="another"))
+    of_nobody = CertificateRecord(
+        serial_number=f"{9:040x}",
+        kind=CertificateKind.DEVICE,
+        state=CertificateState.ACTIVE,
+        subject="nobody",
+        issuer="line",
+        cause="o",
+        recorded_at=NOW,
+    )
+    await scene.certificates.try_add(of_nobody)
+    await scene.certificates.enter_in_force(of_nobody, until=NOW + timedelta(days=9))
+    left = []
+    while following is not None:
+        found, following = await issuers_devices.page("root", size=1, continuation=following)
+        left += [each.serial_number for each in found]
+    assert left == [f"{1:040x}"]
+
+
 async def test_a_device_whose_next_certificate_is_not_in_the_books_yet_is_not_passed_over() -> None:
     """Its record has the certificate that it is renewed with, and whoever enters that into the books has died, or will."""
     scene = await scene_with_line()

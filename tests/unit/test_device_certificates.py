@@ -17,6 +17,7 @@ from shared.domain.devices import DeviceRecord, Purpose
 from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected
+from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -241,6 +242,29 @@ async def test_a_commit_whose_answer_got_lost_and_that_others_have_written_over_
     _, issued = await issue(scene)
     assert await scene.states() == [ACTIVE]
     assert list(scene.blobs.blobs) == [("bundles", f"press/{issued.bundle.summary.serial_number}.json")]
+
+
+async def test_a_device_that_others_keep_changing_gets_its_certificate_by_the_next_delivery() -> None:
+    """It was signed and stored: the next attempt commits that one, and signs nothing."""
+    scene = DeviceScene()
+    replace, late = scene.devices.replace, [0]
+
+    async def changed(known: Any, record: DeviceRecord, **named: Any) -> Any:
+        if record.state is DeviceState.ISSUED:
+            late[0] += 1
+            raise Stale("press")
+        return await replace(known, record, **named)
+
+    scene.devices.replace = changed  # type: ignore[method-assign]
+    with pytest.raises(Overtaken, match=r"^'press' is being changed by others$"):
+        await issue(scene)
+    assert late[0] > 1
+    (serial,) = await scene.serials()
+    assert list(scene.blobs.blobs) == [("bundles", f"press/{serial}.json")]
+    scene.devices.replace = replace  # type: ignore[method-assign]
+    _, issued = await issue(scene)
+    assert names.serial_text(issued.bundle.certificate.serial_number) == serial
+    assert (await scene.serials(), await scene.states()) == ([serial], [ACTIVE])
 
 
 async def test_what_was_broken_off_is_carried_on() -> None:

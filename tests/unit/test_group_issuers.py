@@ -197,14 +197,24 @@ async def test_a_device_is_signed_by_a_ca_that_may_sign_for_devices(
 
 
 async def test_a_next_ca_does_not_take_over_in_a_group_that_is_gone_from_dps() -> None:
-    """Devices would be signed by a CA that DPS does not know; whoever asked is told, and the present one signs on."""
+    """It went while its CA was made: devices would be signed by a CA that DPS does not know."""
     scene = await GroupScene().set_up()
     await scene.ask("create")
+    make = scene.vault.get_or_create
+
+    async def no_answer(*_of_it: Any) -> Any:
+        raise ConnectionError("the vault does not answer")
+
+    scene.vault.get_or_create = no_answer  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await scene.ask("roll")
+    assert (await scene.record()).preparing is not None
+    scene.vault.get_or_create = make  # type: ignore[method-assign]
     scene.provisioning.groups.clear()
     with pytest.raises(
         Rejected, match=r"^enrollmentGroup: the enrollment group 'g' is gone from the DPS; create it anew$"
     ):
-        await scene.ask("roll")
+        await scene.converger.prepare("g")
     record = await scene.record()
     assert (record.issuer, record.preparing) == ("g-ca1", None)
 
