@@ -19,6 +19,7 @@ from shared.contracts.authorities import AuthorityAct
 from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
 from shared.domain.devices import Doors
 from shared.domain.entry_changes import EntryChange, EntryWish, decided
+from shared.domain.groups import GroupState
 from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred
@@ -484,6 +485,38 @@ async def test_a_revoked_certificate_that_a_device_has_left_is_kept_out_again() 
         "press: DPS lets it in; the ledger keeps it out there, or one of its certificates, and it is shut out again"
     ]
     assert await subject.scene.admitted() == [2]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (GroupState.ENABLED, None),
+        (
+            GroupState.DISABLED,
+            "the enrollment group 'line' is disabled in the ledger, and enabled in DPS, which goes on letting its "
+            "devices in: enable it, or disable it again",
+        ),
+        (
+            GroupState.DELETED,
+            "the enrollment group 'line' is in DPS, and deleted in the ledger: delete it there",
+        ),
+    ],
+)
+async def test_a_group_that_dps_lets_in_and_the_ledger_does_not_is_named(state: GroupState, said: str | None) -> None:
+    """Whole lines of devices depend on it, so nobody shuts it without being asked."""
+    subject = await disaster("press")
+    subject.scene.provisioning.groups["line"] = {
+        "enrollmentGroupId": "line",
+        "provisioningStatus": "enabled",
+        "attestation": {"type": "x509"},
+        "etag": "1",
+    }
+    await subject.scene.group(state)
+    lines, _, _ = await subject.taken_back()
+    assert [line for line in lines if "group" in line] == ([said] if said else [])
+    subject.scene.provisioning.groups["line"]["provisioningStatus"] = "disabled"
+    lines, _, _ = await subject.taken_back()
+    assert [line for line in lines if "disabled in the ledger" in line] == []
 
 
 async def test_what_was_made_and_disabled_meanwhile_stays_out() -> None:

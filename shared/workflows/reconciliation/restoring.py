@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
+from shared.domain.groups import STATUS, GroupState
 from shared.domain.restoration import JUMP, found_revoked, keeps_out, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
@@ -350,13 +351,27 @@ class Restoration:
                 yield f"was done since the copy, or just before: {each['action']} {each['subject']!r}, {each['at']}"
         for name in certificates.unreadable:
             yield f"the blob {name!r} in {BUNDLES!r} is not a bundle: nothing was taken back from it"
-        known = {each.enrollment_group async for each in self.groups.list()}
-        async for entry in self.provisioning.list_groups():
-            if entry["enrollmentGroupId"] not in known:
-                yield f"the enrollment group {entry['enrollmentGroupId']!r} is in DPS, and the ledger does not know it"
+        async for line in self._groups():
+            yield line
         if self.adoption is not None:
             for line in UNKNOWN:
                 yield line
+
+    async def _groups(self) -> AsyncIterator[str]:
+        """Say of groups what the ledger and DPS differ in: whole lines of devices depend on who is right."""
+        known = {each.enrollment_group: each.state async for each in self.groups.list()}
+        async for entry in self.provisioning.list_groups():
+            group_id, is_open = entry["enrollmentGroupId"], entry.get(STATUS) != "disabled"
+            match known.get(group_id):
+                case None:
+                    yield f"the enrollment group {group_id!r} is in DPS, and the ledger does not know it"
+                case GroupState.DISABLED if is_open:
+                    yield (
+                        f"the enrollment group {group_id!r} is disabled in the ledger, and enabled in DPS, which goes "
+                        "on letting its devices in: enable it, or disable it again"
+                    )
+                case GroupState.DELETED:
+                    yield f"the enrollment group {group_id!r} is in DPS, and deleted in the ledger: delete it there"
 
     async def _jump(self, name: str, number: int) -> str:
         records, present = self.authorities.records, number
