@@ -12,8 +12,8 @@ from shared.workflows.authorities.effects import effects_of
 from shared.workflows.authorities.reach import Reached
 from tests.unit.pki.hierarchy import NOW
 
-ALONE = Reached(authorities=("line",), groups=(), devices=0, more=False)
-BUSY = Reached(authorities=("line", "left", "right"), groups=("press", "mill"), devices=500, more=True)
+ALONE = Reached(authorities=("line",), groups=(), devices=0, unseen=0, more=False)
+BUSY = Reached(authorities=("line", "left", "right"), groups=("press", "mill"), devices=500, unseen=0, more=True)
 
 
 def effects(action: AuthorityAction, reached: Reached = ALONE, **fields: Any) -> list[str]:
