@@ -24,6 +24,7 @@ from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPo
 from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
 from shared.domain.findings import FindingKind, Policy
+from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
 from shared.pki import names
@@ -35,7 +36,7 @@ from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.status.revocation_lists import CRLS
 from tests.unit.adopting import GROUP, ISSUER, Deployment
 from tests.unit.fakes import FakeProvisioning, Killed, Trap
-from tests.unit.pki.hierarchy import hierarchy
+from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:
@@ -831,6 +832,22 @@ async def test_a_dps_that_does_not_answer_breaks_it_off_in_words_and_the_next_ru
     assert await command.run() == DONE
     assert list(listed(subject.crl(ISSUER)).values()) == ["keyCompromise"]
     assert await command.run(look=True) == DONE
+
+
+async def test_an_accepted_restoration_in_a_copy_does_not_count_for_what_is_made_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It had still to follow when the tables were copied; the ledger that is put back has forgotten a revocation."""
+    command = await commanded(monkeypatch)
+    rows = command.subject.app.epochs.rows
+    assert await rows.try_put_restoration(None, RestorationRecord(begun_at=NOW, is_lost=False, accepted=True))
+    copy = command.subject.copied()
+    await command.subject.app.epochs.advance()
+    await command.subject.revoke("press")
+    command.subject.put_back(copy)
+    assert await command.run() == DONE
+    assert (await command.subject.device("press")).state is DeviceState.REVOKED
+    assert await rows.restoration() is None
 
 
 async def test_lists_that_can_not_be_published_are_said_and_published_by_the_next_run(

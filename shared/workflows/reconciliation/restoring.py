@@ -94,7 +94,8 @@ class Restoration:
             ExceptionGroup: services did not answer. What was done stays, and the next run goes on.
         """
         begun = await self.epochs.rows.restoration()
-        if begun is None or not begun.record.accepted:
+        # A copy may have the row of a restoration that had still to follow when it was made: that was another ledger's.
+        if begun is None or not begun.record.accepted or await self.epochs.fault() is not None:
             async for line in self._complete():
                 yield line
         begun = await self.epochs.rows.restoration()
