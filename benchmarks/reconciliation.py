@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.reconciliation_fleet import (
@@ -28,6 +29,7 @@ from benchmarks.reconciliation_fleet import (
 from emulator.platform.throttling import RATES
 from shared.domain.passes import ReconciliationState
 from shared.ledger.findings import Findings, Reconciliations
+from shared.workflows.devices.own_entries import OwnEntries
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
@@ -108,8 +110,16 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         groups=nothing,
         provisioning=provisioning,
     )
+    entries = OwnEntries(provisioning=provisioning, groups=nothing, clock=clock)
+    converger = cast("Any", SimpleNamespace(own_entries=entries))  # nothing has to follow a group
     look = DeviceLook(
-        devices=devices, provisioning=provisioning, hubs=hubs, linked=hubs, enrollments=enrollments, clock=clock
+        devices=devices,
+        provisioning=provisioning,
+        hubs=hubs,
+        linked=hubs,
+        enrollments=enrollments,
+        converger=converger,
+        clock=clock,
     )
     walk = Walk(
         devices=devices,

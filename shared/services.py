@@ -30,16 +30,13 @@ from shared.workflows.authorities.wiring import authority_workflows
 from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
-from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.enrollments import IndividualEnrollments
-from shared.workflows.devices.entry_changes import EntryChanges
 from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
-from shared.workflows.devices.left_requests import LeftRequests
 from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_bundles import OrderBundles
@@ -49,7 +46,7 @@ from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
 from shared.workflows.devices.usable_groups import UsableGroups
-from shared.workflows.devices.wiring import approvals_of, directories, lifetimes, members_of
+from shared.workflows.devices.wiring import approvals_of, converger_of, directories, lifetimes, members_of
 from shared.workflows.epochs import GuardedLog, epochs_of
 from shared.workflows.evidence.wiring import evidence_workflows
 from shared.workflows.groups.wiring import group_workflows
@@ -185,15 +182,14 @@ def build(
         computing=computing,
         log=signing_log,
     )
-    entry_changes = EntryChanges(devices=devices, provisioning=provisioning)
-    converger = DeviceConverger(
+    converger = converger_of(
         devices=devices,
         certificates=certificates,
         public_keys=public_keys,
         expiry=expiry,
+        groups=groups,
+        requests=requests,
         provisioning=provisioning,
-        entries=entry_changes,
-        left=LeftRequests(devices=devices, requests=requests, clock=clock),
         hubs=hubs,
         revocation_lists=status.lists,
         outbox=outbox,
@@ -281,7 +277,7 @@ def build(
         individual_enrollments=IndividualEnrollments(
             devices=devices,
             checks=EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock),
-            changes=entry_changes,
+            changes=converger.entries,
             converger=converger,
             provisioning=provisioning,
             resource=clients.dps_authorities,

@@ -10,6 +10,7 @@ from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
 from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.domain.attestations import admits_only, individual_enrollment
+from shared.domain.entries import own_settings, settings_apart, with_own_settings
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.ports.provisioning import ANY_VERSION
 
@@ -102,6 +103,7 @@ class ProvisioningService:
         *,
         enabled: bool = True,
         settings: Mapping[str, Any] | None = None,
+        renewed: bool = False,
     ) -> None:
         """Accept one device with these leaf certificates and no other, by an individual enrollment.
 
@@ -111,11 +113,15 @@ class ProvisioningService:
             certificates: one or two.
             enabled: whether the entry lets it in, or only names its certificates.
             settings: that a new entry gets.
+            renewed: whether one that is there gets them as well, and no others.
 
         Raises:
             Conflict, PreconditionFailed: it is not as it was seen any more.
         """
         as_wanted = seen is not None and (seen.get("provisioningStatus") != "disabled") == enabled
+        if seen is not None and renewed:
+            as_given = settings_apart(settings or {}, own_settings(dict(seen))) is None
+            seen, as_wanted = with_own_settings(dict(seen), settings or {}), as_wanted and as_given
         if seen is not None and as_wanted and admits_only(seen, certificates):
             return
         status = "enabled" if enabled else "disabled"

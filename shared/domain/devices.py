@@ -199,7 +199,8 @@ class DeviceRecord(Record):
         switched_for: why an operator switched it last.
         own_entry: whether an operator gave it an individual enrollment.
         entry_disabled: whether an operator wants that disabled.
-        entry_settings: what that is to have beside certificates and status; ``None`` if it is not known.
+        entry_settings: what an operator has set of that, ``{}`` if nothing; ``None`` if it is not known.
+        entry_follows: digest of the settings of its group that an entry of the app's has (:mod:`given_settings`).
         entry_asked_at: when an operator has asked for it, until it is written.
         entry_change: what is still to be changed in it.
         generation: grows with every act that the services must follow.
@@ -260,6 +261,7 @@ class DeviceRecord(Record):
     own_entry: bool = False
     entry_disabled: bool = False
     entry_settings: dict[str, Any] | None = None
+    entry_follows: str | None = None
     entry_asked_at: datetime | None = None
     entry_change: EntryChange | None = None
     generation: int = 0
@@ -372,9 +374,8 @@ class DeviceRecord(Record):
 
 def on_hold(record: DeviceRecord) -> AwaitsOthers:
     """Say that work on a device goes on when its hold is undone."""
-    return AwaitsOthers(
-        f"{record.registration_id!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD
-    )
+    name = record.registration_id
+    return AwaitsOthers(f"{name!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD)
 
 
 def described(record: DeviceRecord) -> dict[str, Any]:

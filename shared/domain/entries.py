@@ -54,6 +54,12 @@ def _at(body: Any, path: str) -> Any:
     return body
 
 
+def whole(settings: Mapping[str, Any], present: Entry | None) -> dict[str, Any]:
+    """Give settings by their place in an entry, with ``None`` for what an entry has beside them."""
+    places = _PLACES.values()
+    return {place: value for place in places if (value := _at(settings, place)) is not None or _at(present, place)}
+
+
 def with_values(entry: Entry, values: Mapping[str, Any]) -> Entry:
     """Put values into an entry, each at its place; everything else stays."""
     changed = deepcopy(entry)
@@ -165,6 +171,11 @@ def own_settings(enrollment: Entry) -> dict[str, Any]:
     device_id = enrollment.get("deviceId")
     own = device_id is not None and device_id != str(enrollment["registrationId"]).lower()
     return {**kept_settings(enrollment), **({"deviceId": device_id} if own else {})}
+
+
+def device_id_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what an operator has set of an entry that follows its group: no more than a device id."""
+    return {name: value for name, value in settings.items() if name == "deviceId"}
 
 
 def with_own_settings(enrollment: Entry, settings: Mapping[str, Any]) -> Entry:

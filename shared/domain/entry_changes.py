@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
-from shared.domain.entries import new_enrollment, with_own_settings, with_values
+from shared.domain.entries import device_id_of, new_enrollment, with_own_settings, with_values
 from shared.domain.groups import STATUS
 from shared.domain.record import Part
 
@@ -52,6 +52,7 @@ class EntryChange(Part):
         status: if that is to change.
         attestation: if that is to change, and of a new entry.
         freed: device id that is its own no more.
+        follows: digest of the settings of its group that the entry has then; ``None`` if it does not follow a group.
         generation: of the record that it was entered with.
         before: what was wanted before: that is so again if DPS refuses it.
     """
@@ -64,6 +65,7 @@ class EntryChange(Part):
     status: str | None = None
     attestation: dict[str, Any] | None = None
     freed: str | None = None
+    follows: str | None = None
     generation: int = 0
     before: EntryWish | None = None
 
@@ -90,7 +92,7 @@ def changed_entry(record: DeviceRecord, change: EntryChange, present: Entry | No
         return None
     if present is None:
         made = {**new_enrollment(record.registration_id), "attestation": change.attestation}
-        entry = with_own_settings(made, record.entry_settings or {})
+        entry = with_values(with_own_settings(made, record.entry_settings or {}), change.values)
     else:
         entry = with_values(present, change.values)
         named = {"deviceId": change.device_id, "attestation": change.attestation}
@@ -103,10 +105,14 @@ def followed(record: DeviceRecord, settings: Mapping[str, Any] | None) -> Device
 
     Args:
         record: as it was read.
-        settings: what DPS has made of them; ``None`` if they are as they were asked for.
+        settings: what DPS has made of them; ``None`` if they are as they were asked for. Of an entry that follows its
+            group, no more than a device id is asked for.
     """
-    after = _without_change(record).changed(entry_asked_at=None)
-    return after if settings is None else after.changed(entry_settings=settings)
+    follows = record.entry_change.follows if record.entry_change is not None else None
+    after = _without_change(record).changed(entry_asked_at=None, entry_follows=follows)
+    if settings is None:
+        return after
+    return after.changed(entry_settings=settings if follows is None else device_id_of(settings))
 
 
 def withdrawn(record: DeviceRecord, by: str) -> DeviceRecord:

@@ -15,6 +15,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings, own_settings, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.given_settings import UNKNOWN, Given, outdated
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.wanted import revoked_before, wanted
@@ -67,17 +68,19 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Thumbprints of what was ever issued to a device, upper-case hexadecimal, SHA-1 and SHA-256.
+    """What is a device's own: thumbprints of what was ever issued to it, upper-case hexadecimal, SHA-1 and SHA-256.
 
     Attributes:
         in_use: of the certificates that it uses.
         all: of every one; ``None`` if only those in use are known.
         revoked: of those that are revoked, or on hold.
+        given: what the device's own entry in DPS is to have.
     """
 
     in_use: frozenset[str]
     all: frozenset[str] | None = None
     revoked: frozenset[str] = frozenset()
+    given: Given = UNKNOWN
 
     @property
     def in_use_at_dps(self) -> frozenset[str]:
@@ -133,9 +136,14 @@ def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -
     if asked_at is not None and now - asked_at < _WRITTEN_WITHIN and not record.shut_out:
         return  # it is being written
     yield from _admission(record, entry, own, now)
-    if entry is None or record.entry_settings is None:
+    settings = own.given.settings
+    if entry is None or settings is None or record.entry_settings is None:
         return
-    if (apart := settings_apart(record.entry_settings, own_settings(entry))) is not None:
+    behind = own.given.follows and record.entry_follows != own.given.digest
+    # One that keeps its device out needs no settings, and one that is behind its group is brought along.
+    if (behind and record.shut_out) or outdated(record, own.given, now):
+        return
+    if (apart := settings_apart(settings, own_settings(entry))) is not None:
         yield _about(record, FindingKind.ENROLLMENT_SETTINGS, DPS, *apart)
 
 

@@ -85,7 +85,9 @@ def pinned(record: DeviceRecord, *, group: str, at: datetime) -> DeviceRecord:
     # What somebody else has put into its entry is not what it is to have.
     settings = record.entry_settings or {}
     record = overtaken(record)
-    return record.noted(at, note, own_entry=True, entry_settings=settings, generation=record.generation + 1)
+    return record.noted(
+        at, note, own_entry=True, entry_settings=settings, entry_follows=None, generation=record.generation + 1
+    )
 
 
 def moved(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
@@ -149,6 +151,11 @@ def reached(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> 
 def to_be_followed(record: DeviceRecord) -> DeviceRecord:
     """Have the services follow the record once more: somebody who was late may have shut a door, or opened one."""
     return record.changed(generation=record.generation + 1, doors=Doors.SHUT)
+
+
+def brought_along(record: DeviceRecord) -> DeviceRecord:
+    """Have DPS give the device's own entry what its group has by now; no door is opened that somebody has shut."""
+    return record.changed(generation=record.generation + 1)
 
 
 def converged(

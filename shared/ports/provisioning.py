@@ -61,8 +61,12 @@ class ProvisioningService(Protocol):
         *,
         enabled: bool = True,
         settings: Mapping[str, Any] | None = None,
+        renewed: bool = False,
     ) -> None:
-        """Accept one device with these leaf certificates and no other, if its entry is as it was seen."""
+        """Accept one device with these leaf certificates and no other, if its entry is as it was seen.
+
+        A new entry gets the settings, and one that is there if they are to be ``renewed``.
+        """
         ...
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 
+from shared.contracts.devices import RenewalRequest, RevocationRequest
+from shared.contracts.groups import EnrollmentGroupRequest, IndividualEnrollmentDefinition
+from shared.contracts.parsing import parse
 from shared.domain.words import RevocationReason
-from shared.errors import NotFound, Rejected
+from shared.errors import Deferred, NotFound, Rejected
 from shared.moving import move
+from shared.pki.names import serial_text
 from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.moving import Moving, Plan
 from tests.unit.adopting import GROUP, Deployment
@@ -160,6 +165,72 @@ async def test_they_are_told_at_a_pace_and_it_ends_when_none_is_left() -> None:
         "all devices of 'line' have registered again",
     ]
     assert {(await subject.device(each)).assigned_hub for each in ("press", "drill")} == {"hub-2"}
+
+
+async def revoke_earlier(subject: Deployment, device: str) -> None:
+    """Have a device use another certificate, and its earlier one revoked: DPS gets an entry of its own for it."""
+    former = await leaf(subject, device)
+    request = RenewalRequest(request_id=f"renew-{device}", registration_id=device)
+    with suppress(Deferred):
+        await subject.app.renewals.carry_out(request)
+    renewed = (await subject.device(device)).next_certificate
+    if renewed is not None:
+        known = await subject.app.converger.certificates.get(renewed.serial_number)
+        assert known is not None
+        subject.registrar.boot(device, x509.load_pem_x509_certificate((known.record.pem or "").encode()))
+        await subject.app.renewals.carry_out(request)
+    await subject.app.revocations.carry_out(
+        RevocationRequest(
+            request_id=f"revoke-{device}",
+            serial_number=serial_text(former.serial_number),
+            reason=RevocationReason.SUPERSEDED,
+        )
+    )
+
+
+async def give_hubs(subject: Deployment, *hubs: str) -> None:
+    """Have the group get hubs, as the runbook does first."""
+    subject.places.linked = ("hub-1", "hub-2")
+    update = {"requestId": f"to-{hubs[0]}", "enrollmentGroup": GROUP, "action": "update", "iotHubs": list(hubs)}
+    await subject.app.groups.requests.carry_out(parse(EnrollmentGroupRequest, update))
+
+
+async def test_a_device_with_an_entry_of_its_own_goes_to_the_other_hub_and_the_retirement_ends() -> None:
+    """DPS places it by its entry, which has what the group has now before the device is told."""
+    subject = await Deployment().begin("press")
+    await give_hubs(subject, "hub-1")
+    await revoke_earlier(subject, "press")
+    assert subject.provisioning.enrollments["press"]["iotHubs"] == ["hub-1"]
+    await give_hubs(subject, "hub-2")
+
+    async def minute(_seconds: float) -> None:
+        assert told(subject) == {"press"}
+        [subject.registrar.hub] = subject.provisioning.enrollments["press"]["iotHubs"]
+        subject.registrar.boot("press", await leaf(subject, "press"))
+
+    lines = [line async for line in moving(subject, minute).run(Plan(enrollment_group=GROUP, hub="hub-1"))]
+    assert lines[-1] == "all devices of 'line' have registered again"
+    assert (await subject.device("press")).assigned_hub == "hub-2"
+
+
+async def test_an_entry_that_an_operator_keeps_in_the_old_hub_is_named() -> None:
+    """It would be told again and again, and come back to where it is."""
+    subject = await Deployment().begin("press")
+    subject.places.linked = ("hub-1", "hub-2")
+    definition = parse(IndividualEnrollmentDefinition, {"iotHubs": ["hub-1"]})
+    await subject.app.individual_enrollments.put("press", definition, if_match=None)
+    await give_hubs(subject, "hub-2")
+
+    async def minute(_seconds: float) -> None:
+        subject.registrar.hub = "hub-2"
+        subject.registrar.boot("press", await leaf(subject, "press"))
+
+    lines = [line async for line in moving(subject, minute).run(Plan(enrollment_group=GROUP, hub="hub-1"))]
+    assert lines[1] == (
+        "press: its individual enrollment has that hub and no other, by an operator: give it another by PUT "
+        "/api/enrollments/press"
+    )
+    assert told(subject) == set()
 
 
 async def test_one_that_cannot_be_told_is_named_and_does_not_stop_the_others(

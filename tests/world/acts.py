@@ -11,7 +11,8 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RegisterBy
-from tests.world.world import DEVICE, World, csr_of
+from tests.world.services import HUB
+from tests.world.world import DEVICE, GROUP, World, csr_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -149,11 +150,37 @@ async def _change_entry(world: World) -> None:
 
 STRANGER = "disable the entry in the portal"
 
+ALONG = "bring the entry along"
+"""A pass of reconciliation finds that the device's own entry has other settings than its group has now."""
+
+
+async def _bring_along(world: World) -> None:
+    await world.services.converger.bring_along(DEVICE)
+
+
+CHANGE_GROUP = "change the group"
+"""DPS follows another policy of the device's group, and the ledger has entered that."""
+
+WITH_ID = "put the entry with a device id"
+"""An operator wants the device to have another id in its hub, and leaves the rest to its group."""
+
+
+async def _change_group(world: World) -> None:
+    known = await world.groups.get(GROUP)
+    if known is not None:
+        others = {"allocationPolicy": "geoLatency", "iotHubs": [HUB]}
+        if known.record.entry_settings != others:
+            await world.groups.replace(known, known.record.changed(entry_settings=others))
+
+
 ALL_CALLS: Mapping[str, Call] = {
     **CALLS,
     KEEP_TOO: _keep,
     PUT_OTHERWISE: _put_entry(allocationPolicy="geoLatency", deviceId="another"),
     STRANGER: _change_entry,
+    ALONG: _bring_along,
+    CHANGE_GROUP: _change_group,
+    WITH_ID: _put_entry(deviceId="another"),
 }
 
 

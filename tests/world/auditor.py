@@ -16,6 +16,8 @@ from shared.domain.audit_entries import AuditOutcome
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.entries import own_settings, settings_apart
+from shared.domain.given_settings import given
+from shared.domain.groups import GroupRecord
 from shared.domain.listing import NOTE_STAYS, listing_of, under_way
 from shared.domain.orders import COMPLETED, LineState, OrderLine, OrderState
 from shared.domain.rejections import RejectionKind
@@ -307,7 +309,11 @@ def _entry(world: World, record: DeviceRecord) -> list[str]:
         return [f"DPS has an individual enrollment that nobody wants: {entry}"]
     status = "disabled" if record.entry_disabled else "enabled"
     found = [] if entry["provisioningStatus"] == status else [f"the individual enrollment is to be {status}: {entry}"]
-    apart = settings_apart(record.entry_settings or {}, own_settings(entry)) if record.own_entry else None
+    group = world.storage.table("groups").rows.get(("group", record.enrollment_group or ""))
+    wants = given(record, group.read(GroupRecord) if group else None)
+    if wants.follows and record.entry_follows != wants.digest:
+        return [*found, "the individual enrollment has other settings than its group"]
+    apart = settings_apart(wants.settings or {}, own_settings(entry)) if record.own_entry or wants.follows else None
     return [*found, *([f"of the individual enrollment {apart[0]}, and {apart[1]}"] if apart else [])]
 
 

@@ -12,6 +12,7 @@ import pytest
 from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
 from shared.domain.attestations import leaf_attestation
+from shared.domain.entries import own_settings
 from shared.domain.findings import FindingKind, FindingState, Policy
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed, Rejected
 from shared.pki import names
@@ -352,9 +353,13 @@ async def test_what_a_stranger_has_put_in_is_not_taken_over_though_nothing_was_k
 
 
 async def test_an_entry_that_is_made_after_one_was_deleted_has_nothing_of_it() -> None:
+    """It has what the group has."""
     fleet = await fleet_of()
     await deleted_by_hand(fleet)
-    assert entry(fleet).keys() == {"registrationId", "deviceId", "attestation", "provisioningStatus", "etag"}
+    assert own_settings(entry(fleet)) == {
+        "allocationPolicy": "hashed",
+        "reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True},
+    }
     assert entry(fleet)["deviceId"] == DEVICE
 
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared.acting import acting
 from shared.contracts.messages import Queue, read_message
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
+from shared.domain.given_settings import given, outdated
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.rejections import RejectionRecord, RejectionState
@@ -384,6 +385,8 @@ class World:
                 self.now += _SWEEP
             for timer in self._due():
                 await self.hosts[0].tick(timer)
+            for each in self._behind():  # as a pass of reconciliation does
+                await self.services.converger.bring_along(each)
             if self.changes() == before and sum(host.failed for host in self.hosts) == failed:
                 return
         raise RestlessError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
@@ -396,6 +399,16 @@ class World:
         for queue, message in visible:
             await self._deliver_when_visible(queue, message)
         return len(visible)
+
+    def _behind(self) -> list[str]:
+        """Give the devices whose own entries have other settings than their groups have."""
+        rows = self.storage.table("groups").rows
+        groups = {key: row.read(GroupRecord) for (place, key), row in rows.items() if place == "group"}
+        return [
+            each.registration_id
+            for each in self.records().values()
+            if each.settled and outdated(each, given(each, groups.get(each.enrollment_group or "")), self.now)
+        ]
 
     def _due(self) -> Iterator[str]:
         """Give the timers that find something to do; the others change nothing."""
@@ -440,10 +453,19 @@ class World:
     # --- what there is ---
 
     async def prepare(self) -> World:
-        """Make the group."""
+        """Make the group, which has settings of its own."""
         await self.groups.insert(
             GroupRecord(
-                enrollment_group=GROUP, state=GroupState.ENABLED, issuer=ISSUER, updated_at=NOW, last_request="r"
+                enrollment_group=GROUP,
+                state=GroupState.ENABLED,
+                issuer=ISSUER,
+                updated_at=NOW,
+                last_request="r",
+                entry_settings={
+                    "allocationPolicy": "static",
+                    "iotHubs": [services.HUB],
+                    "initialTwin": {"tags": {"plant": "Bremen"}},
+                },
             )
         )
         return self

@@ -19,21 +19,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
-from shared.domain.certificates import RevocationRecord
-from shared.domain.devices import HOLD, Doors
+from shared.domain.devices import Doors
 from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entry_changes import overtaken as entry_overtaken
-from shared.domain.public_keys import PublicKeyRecord
-from shared.domain.upkeep import converged, moved, to_be_followed, told
+from shared.domain.given_settings import outdated
+from shared.domain.upkeep import brought_along, converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
-from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
 from shared.pki.stand_ins import stand_in
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
-from shared.workflows.devices.bundles import key_deletion
+from shared.workflows.devices.books import Books
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
@@ -42,7 +40,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.domain.devices import DeviceRecord, HeldCertificate
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.given_settings import Given
     from shared.domain.wanted import Wanted
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices, UnsettledRecord
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.entry_changes import EntryChanges
     from shared.workflows.devices.left_requests import LeftRequests
+    from shared.workflows.devices.own_entries import OwnEntries
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.status.revocation_lists import RevocationLists
 
@@ -69,6 +69,14 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """What was done: the doors that were seen closed, and which settings of its group the device's own entry has."""
+
+    closed: Sequence[ClosedDoor] = ()
+    follows: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceConverger:
     """Makes what a device's record wants true at the services."""
 
@@ -78,6 +86,7 @@ class DeviceConverger:
     expiry: ExpiryIndex
     provisioning: ProvisioningService
     entries: EntryChanges
+    own_entries: OwnEntries
     left: LeftRequests
     hubs: IotHubRegistries
     revocation_lists: RevocationLists
@@ -114,10 +123,10 @@ class DeviceConverger:
                     await self.forget(known.record, since=first)
                 return known
             try:
-                known, closed = await self._follow_record(known, late=late)
+                known, done = await self._follow_record(known, late=late)
                 await self.tell(known.record)
                 await self.left.write_down(known.record)
-                settled = await self._enter(known, closed)
+                settled = await self._enter(known, done)
             except (Stale, Conflict, PreconditionFailed, Overtaken):
                 late = True  # somebody else was here in between: what they wanted is looked at
                 continue
@@ -125,6 +134,19 @@ class DeviceConverger:
                 await self.forget(settled.record, since=first)
             return settled
         raise Overtaken(f"{registration_id!r} is being changed by others")
+
+    async def bring_along(self, registration_id: str) -> Given:
+        """Have the own entry of a device have what its group has by now; give what it is to have.
+
+        Raises:
+            NotFound, Deferred: as :meth:`converge`.
+        """
+        record = (await device_of(self.devices, registration_id)).record
+        wants = await self.own_entries.given(record)
+        if record.settled and outdated(record, wants, self.clock()):
+            await change(self.devices, registration_id, brought_along, at=self.clock())
+            await self.converge(registration_id)
+        return wants
 
     async def forget(self, record: DeviceRecord, *, since: int) -> None:
         """Delete the notes of the generations that this worker has brought about, or has seen to anew."""
@@ -143,14 +165,20 @@ class DeviceConverger:
                     occasion=each.occasion,
                 )
 
-    async def _enter(self, known: Versioned[DeviceRecord], closed: Sequence[ClosedDoor]) -> Versioned[DeviceRecord]:
+    async def _enter(self, known: Versioned[DeviceRecord], done: _Done) -> Versioned[DeviceRecord]:
         record = known.record
         followed = record.converged != record.generation
         doors = wanted(record, self.clock()).doors if followed else None
         # The entry of a device that is shut out was written as that wants it.
         after = entry_overtaken(record) if record.shut_out else record
+        if followed:
+            known_settings = {} if done.follows else record.entry_settings
+            after = after.changed(
+                entry_follows=done.follows,
+                entry_settings=known_settings if record.entry_settings is None else record.entry_settings,
+            )
         settled = await self.devices.replace(
-            known, told(converged(after, record.generation, doors, closed), record.announcements, record.audited)
+            known, told(converged(after, record.generation, doors, done.closed), record.announcements, record.audited)
         )
         if followed and record.shut_out and record.history:
             since = record.history[-1].at
@@ -196,10 +224,10 @@ class DeviceConverger:
 
     async def _follow_record(
         self, known: Versioned[DeviceRecord], *, late: bool
-    ) -> tuple[Versioned[DeviceRecord], Sequence[ClosedDoor]]:
-        """Bring the services to what a record wants; give it as it is then, and the doors that were seen closed."""
+    ) -> tuple[Versioned[DeviceRecord], _Done]:
+        """Bring the services to what a record wants; give it as it is then, and what was done."""
         if known.record.converged == known.record.generation:
-            return known, ()
+            return known, _Done()
         if known.record.shut_out:
             return await self._shut(known)
         if known.record.disabled:
@@ -212,20 +240,20 @@ class DeviceConverger:
             raise Stale(located.registration_id)
         if late and known.record.converged == generation:
             raise Stale(located.registration_id)  # who has settled it meanwhile did not see what was shut here
-        await self._open(known.record, wanted(known.record, self.clock()), seen)
-        return known, ()
+        follows = await self._open(known.record, wanted(known.record, self.clock()), seen)
+        return known, _Done(follows=follows)
 
     # --- shutting ---
 
-    async def _shut(self, known: Versioned[DeviceRecord]) -> tuple[Versioned[DeviceRecord], Sequence[ClosedDoor]]:
+    async def _shut(self, known: Versioned[DeviceRecord]) -> tuple[Versioned[DeviceRecord], _Done]:
         """Shut every door that answers, raise what the others said, and see that all are closed."""
         record, want = known.record, wanted(known.record, self.clock())
         leaf = await self._newest(record)
         if leaf is None and record.unseen:  # DPS matches the entry by its id, and a disabled one refuses whatever comes
             leaf = stand_in(record.registration_id, self.clock())
-        doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._enter_in_books(record, want)]
+        doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._books.enter(record, want)]
         if leaf is not None:
-            doors.append(self.provisioning.shut_out(record.registration_id, leaf, settings=record.entry_settings))
+            doors.append(self.own_entries.shut(record, leaf))
         outcomes = await asyncio.gather(*doors, return_exceptions=True)
         failures = [each for each in outcomes if isinstance(each, BaseException)]
         for failure in sorted(failures, key=lambda each: isinstance(each, LedgerBehind)):
@@ -238,7 +266,8 @@ class DeviceConverger:
         if want.deleted:
             await self._remove(known.record)
         listed = dict.fromkeys(each.issuer for each in want.listed)
-        return known, [*await self._check_shut(known.record, entered=leaf is not None), *self._told_by(listed)]
+        follows, closed = await self._check_shut(known.record, entered=leaf is not None)
+        return known, _Done(closed=[*closed, *self._told_by(listed)], follows=follows)
 
     def _told_by(self, issuers: Iterable[str]) -> Iterator[ClosedDoor]:
         """Give the lists and answers that name a certificate: OCSP answers by its row, and the list is published."""
@@ -259,20 +288,21 @@ class DeviceConverger:
         if record.assigned_hub and record.device_id:
             await self.hubs.delete(record.assigned_hub, record.device_id)
 
-    async def _check_shut(self, record: DeviceRecord, *, entered: bool) -> list[ClosedDoor]:
-        """Read back that the doors are closed: what a service acknowledged is not yet what it does."""
-        closed = list[ClosedDoor]()
+    async def _check_shut(self, record: DeviceRecord, *, entered: bool) -> tuple[str | None, list[ClosedDoor]]:
+        """Read back that the doors are closed, and give them after what its entry follows: acknowledged is not done."""
+        closed, follows = list[ClosedDoor](), None
         if entered:
             enrollment = await self.provisioning.get_enrollment(record.registration_id)
             if enrollment is None or enrollment.get("provisioningStatus") != "disabled":
                 raise Overtaken(f"DPS does not shut out {record.registration_id!r}: its enrollment is not disabled")
             closed.append(self._closed(Door.DPS, "DPS"))
+            follows = await self.own_entries.followed_by(record, enrollment)
         if not (record.assigned_hub and record.device_id):
-            return closed
+            return follows, closed
         identity = await self.hubs.get(record.assigned_hub, record.device_id)
         if identity is not None and identity.enabled:
             raise Overtaken(f"{record.assigned_hub} does not shut out {record.device_id!r}: it is still enabled")
-        return [*closed, self._closed(Door.HUB, record.assigned_hub)]
+        return follows, [*closed, self._closed(Door.HUB, record.assigned_hub)]
 
     # --- opening ---
 
@@ -283,37 +313,21 @@ class DeviceConverger:
             identity = await self.hubs.get(record.assigned_hub, record.device_id)
         return _Seen(entry=entry, identity=identity)
 
-    async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> None:
-        """Let a device in with the certificates that it uses.
+    async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> str | None:
+        """Let a device in with the certificates that it uses; tell which settings of its group its own entry has.
 
         Raises:
             Conflict, PreconditionFailed, Stale: something is not as it was seen any more.
         """
-        await self._enter_in_books(record, want)
-        await self._open_dps(record, want, seen.entry)
+        await self._books.enter(record, want)
+        follows = await self.own_entries.open(record, want, seen.entry, await self._leaves(want, seen.entry))
         if not want.identity_enabled:
             await self._shut_hub(record, want.reason)
         elif seen.identity is not None and not seen.identity.enabled and record.doors in _HUB_WAS_SHUT:
             hub = record.assigned_hub or ""
             if await self.hubs.let_in(hub, seen.identity, reason=want.reason) is None:
                 raise Stale(record.registration_id)
-
-    async def _open_dps(self, record: DeviceRecord, want: Wanted, entry: dict[str, Any] | None) -> None:
-        if want.own_entry:
-            # One that somebody else has disabled stays so.
-            as_it_is = entry is None or record.doors is Doors.SHUT or entry.get("provisioningStatus") != "disabled"
-            enabled = as_it_is and not want.entry_disabled
-            leaves = await self._leaves(want)
-            await self.provisioning.admit_only(
-                record.registration_id, entry, leaves, enabled=enabled, settings=record.entry_settings
-            )
-        elif entry is None:
-            return  # its group decides
-        elif entry.get("provisioningStatus") == "disabled":
-            if record.doors is Doors.SHUT and not want.entry_disabled:
-                await self.provisioning.delete_enrollment(record.registration_id, etag=entry["etag"])
-        elif want.in_use and (entry["attestation"].get("x509") or {}).get("clientCertificates"):
-            await self.provisioning.admit_only(record.registration_id, entry, await self._leaves(want))
+        return follows
 
     async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """See where DPS has a device now, and enter it if that is another hub than the ledger has.
@@ -342,21 +356,15 @@ class DeviceConverger:
 
     # --- certificates ---
 
-    async def _enter_in_books(self, record: DeviceRecord, want: Wanted) -> None:
-        """Have the issuers' lists, the keys and the index of what is in force follow the device's certificates."""
-        for each in record.held:
-            if each.changed_in > record.converged and each.over:
-                await self.certificates.leave_in_force(each.issuer, each.serial_number)
-                await self.expiry.put(key_deletion(each, record.registration_id, self.clock()))
-        for each in want.listed:
-            await self.certificates.enter_revocation(_listed(record, each, self.clock))
-            if each.reason is RevocationReason.KEY_COMPROMISE:
-                key = PublicKeyRecord(
-                    fingerprint=each.public_key, registration_id=record.registration_id, recorded_at=self.clock()
-                )
-                await self.public_keys.condemn(key)
-        for issuer in dict.fromkeys(each.issuer for each in want.listed):
-            await self.revocation_lists.publish(issuer)
+    @property
+    def _books(self) -> Books:
+        return Books(
+            certificates=self.certificates,
+            public_keys=self.public_keys,
+            expiry=self.expiry,
+            revocation_lists=self.revocation_lists,
+            clock=self.clock,
+        )
 
     async def _newest(self, record: DeviceRecord) -> x509.Certificate | None:
         """Give the certificate that shuts a device out: the one that it uses, or else the last one that it had."""
@@ -364,7 +372,9 @@ class DeviceConverger:
         serial_number = record.certificate.serial_number if record.certificate else had[-1] if had else None
         return await self._leaf(serial_number) if serial_number else None
 
-    async def _leaves(self, want: Wanted) -> list[x509.Certificate]:
+    async def _leaves(self, want: Wanted, entry: dict[str, Any] | None) -> list[x509.Certificate]:
+        if entry is None and not want.own_entry:
+            return []  # its group decides
         return [await self._leaf(serial_number) for serial_number in want.in_use]
 
     async def _leaf(self, serial_number: str) -> x509.Certificate:
@@ -386,15 +396,3 @@ def _whereabouts(record: DeviceRecord) -> tuple[object, ...]:
 
 
 _HUB_WAS_SHUT = frozenset({Doors.SHUT, Doors.HUB_SHUT})
-
-
-def _listed(record: DeviceRecord, each: HeldCertificate, clock: Clock) -> RevocationRecord:
-    return RevocationRecord(
-        serial_number=each.serial_number,
-        issuer=each.issuer,
-        revoked_at=each.revoked_at or clock(),
-        reason=each.reason or HOLD,
-        not_after=each.not_after,
-        generation=record.generation,
-        ended=each.reason is None,
-    )

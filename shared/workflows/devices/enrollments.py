@@ -15,13 +15,16 @@ from shared import acting
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import (
     check_etag,
+    device_id_of,
     new_enrollment,
     own_settings,
     values_of,
+    whole,
     with_named,
     with_own_settings,
 )
 from shared.domain.entry_changes import EntryChange, EntryWish, asked_for_of, decided, withdrawn
+from shared.domain.given_settings import UNKNOWN
 from shared.domain.upkeep import audited
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from shared.contracts.groups import IndividualEnrollmentDefinition
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
+    from shared.domain.given_settings import Given
     from shared.ledger.devices import Devices
     from shared.ledger.table import Versioned
     from shared.ports.ca_certificates import DpsCaCertificates
@@ -115,7 +119,8 @@ class IndividualEnrollments:
         _check_not_shut(device)
         leaves = leaves_of(definition)
         await self.checks.check_device_id(registration_id, definition, present)
-        entry = with_named(present or new_enrollment(registration_id), definition, definition.device_id)
+        wants = await self._given(device, present)
+        entry = with_named(present or _made(registration_id, wants), definition, definition.device_id)
         if definition.provisioning_status is not None:
             entry["provisioningStatus"] = definition.provisioning_status
         attests = present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}
@@ -127,16 +132,21 @@ class IndividualEnrollments:
         if present is not None:
             check_etag(named(registration_id), present["etag"], if_match)
         await self.checks.claim_device_id(registration_id, entry)
-        settings, asked_for = own_settings(entry), asked_for_of(device)
-        if present is not None and asked_for is not None:
+        values, settings, follows = values_of(definition), own_settings(entry), None
+        if (present is not None and asked_for_of(device) is not None) or wants.follows:
             # What it does not name is not taken over from the entry: others may have put it there.
-            before = with_own_settings({"registrationId": registration_id}, asked_for)
+            before = with_own_settings({"registrationId": registration_id}, wants.settings or {})
             settings = own_settings(with_named(before, definition, definition.device_id))
+        if wants.follows and device is not None and device.entry_follows != wants.digest:
+            values = whole(settings, present)  # the entry has, or a new one would have, other settings than the group
+        if wants.follows and not values_of(definition):
+            settings, follows = device_id_of(settings), wants.digest
         return _Act(
             wish=self._wish(settings, disabled=entry.get("provisioningStatus") == "disabled"),
             change=_change(
                 present,
-                values=values_of(definition),
+                values=values,
+                follows=follows,
                 device_id=definition.device_id,
                 status=definition.provisioning_status,
                 attestation=entry["attestation"] if attests else None,
@@ -162,17 +172,22 @@ class IndividualEnrollments:
     async def _disable(
         self, if_match: str | None, registration_id: str, present: Entry | None, device: DeviceRecord | None
     ) -> _Act:
-        asked_for = asked_for_of(device)
-        entry = dict(present) if present else new_enrollment(registration_id)
+        asked_for, wants = asked_for_of(device), await self._given(device, present)
+        entry = dict(present) if present else _made(registration_id, wants)
         if present is None:
-            entry = with_own_settings(entry, asked_for) if asked_for else entry
             entry["attestation"] = leaf_attestation(*await self.checks.present_certificates(registration_id))
         else:
             check_etag(named(registration_id), present["etag"], if_match)
         is_known = present is not None and asked_for is not None
-        wish = self._wish(asked_for if is_known else own_settings(entry), disabled=True)
-        attestation = entry["attestation"] if present is None else None
-        change = _change(present, status="disabled", attestation=attestation)
+        settings = device_id_of(asked_for or {}) if wants.follows else asked_for if is_known else own_settings(entry)
+        wish = self._wish(settings, disabled=True)
+        change = _change(
+            present,
+            status="disabled",
+            attestation=entry["attestation"] if present is None else None,
+            values=whole(own_settings(entry), None) if present is None and wants.follows else {},
+            follows=device.entry_follows if present is not None and device is not None else wants.digest,
+        )
         return _Act(wish=wish, change=change, entry={**entry, "provisioningStatus": "disabled"})
 
     async def delete(self, registration_id: str, *, if_match: str | None) -> None:
@@ -196,6 +211,11 @@ class IndividualEnrollments:
             self._check_not_needed(device)
         freed = _device_id(present) if present else None
         return _Act(wish=self._wish(None, disabled=False), change=_change(present, gone=True, freed=freed), entry=None)
+
+    async def _given(self, device: DeviceRecord | None, present: Entry | None) -> Given:
+        if device is None or (present is not None and device.entry_settings is None):
+            return UNKNOWN  # it is as others have made it
+        return await self.converger.own_entries.given(device)
 
     def _wish(self, settings: Mapping[str, Any] | None, *, disabled: bool) -> EntryWish:
         """Say what is wanted: an entry with these settings, or none."""
@@ -327,6 +347,12 @@ def _change(present: Entry | None, **wanted: Any) -> EntryChange:
     entry = acting.audited()
     by = entry.entry_id if entry else uuid.uuid4().hex
     return EntryChange(by=by, etag=present["etag"] if present else None, **wanted)
+
+
+def _made(registration_id: str, wants: Given) -> Entry:
+    """Give a new entry with what it is to have, or for which nothing was asked."""
+    entry = new_enrollment(registration_id)
+    return with_own_settings(entry, wants.settings) if wants.settings else entry
 
 
 def _device_id(entry: Entry) -> str:

@@ -12,13 +12,17 @@ from shared.ledger.directory import Directory, Projection
 from shared.ledger.orders import Orders
 from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.devices.automatic_renewals import AutomaticRenewals
+from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
+from shared.workflows.devices.entry_changes import EntryChanges
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.issuers_devices import IssuersDevices
+from shared.workflows.devices.left_requests import LeftRequests
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.missed_renewals import MissedRenewals
+from shared.workflows.devices.own_entries import OwnEntries
 from shared.workflows.devices.revocations import revocable
 from shared.workflows.intake.approval_deeds import Deeds
 from shared.workflows.intake.approvals import Approvals
@@ -32,7 +36,10 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups
+    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.requests import Requests
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
     from shared.ports.rows import Table
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
+    from shared.workflows.status.revocation_lists import RevocationLists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +152,37 @@ def members_of(
     reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock)
     issuers = IssuersDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
     return Members(devices=devices, orders=orders, directory=directory.directory, issuers=issuers)
+
+
+def converger_of(
+    *,
+    devices: Devices,
+    certificates: Certificates,
+    public_keys: PublicKeys,
+    expiry: ExpiryIndex,
+    groups: Groups,
+    requests: Requests,
+    provisioning: ProvisioningService,
+    hubs: IotHubRegistries,
+    revocation_lists: RevocationLists,
+    outbox: Outbox,
+    clock: Clock,
+) -> DeviceConverger:
+    """Put together what has the services follow devices."""
+    return DeviceConverger(
+        devices=devices,
+        certificates=certificates,
+        public_keys=public_keys,
+        expiry=expiry,
+        provisioning=provisioning,
+        entries=EntryChanges(devices=devices, provisioning=provisioning),
+        own_entries=OwnEntries(provisioning=provisioning, groups=groups, clock=clock),
+        left=LeftRequests(devices=devices, requests=requests, clock=clock),
+        hubs=hubs,
+        revocation_lists=revocation_lists,
+        outbox=outbox,
+        clock=clock,
+    )
 
 
 def approvals_of(

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 _SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 _DPS, _VAULT, _QUERIES, _READS = "dps", "vault", "queries ", "reads "
-LOOK = 2
-"""DPS operations for a look at one device."""
+FOLLOWING = 3
+"""DPS operations to have a device's own entry follow its group."""
+
+LOOK = 2 + FOLLOWING
+"""DPS operations for a look at one device, at most: mostly nothing has to follow."""
 
 _WORTH = {_DPS: 1 + LOOK}
 """So much must be left of a share before a step is worth it: a page, and a look at one device on it. Else a call."""

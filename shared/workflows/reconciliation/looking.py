@@ -16,12 +16,14 @@ from shared.domain.attestations import attests_by_certificates, held_certificate
 from shared.domain.certificates import CertificateState
 from shared.domain.entries import own_settings
 from shared.domain.findings import FindingKind
+from shared.domain.given_settings import UNKNOWN, outdated
 from shared.domain.reconciliation import Own, Seen, device_differences
 from shared.domain.unknown_devices import rogue_enrollment
 from shared.domain.upkeep import settings_noted
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.readable import load_certificates
+from shared.workflows.reconciliation.budget import FOLLOWING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.findings import Difference
+    from shared.domain.given_settings import Given
     from shared.ledger.devices import Devices
     from shared.ledger.table import Versioned
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
     from shared.workflows.reconciliation.enrollments import EnrollmentLook
@@ -76,13 +80,22 @@ class DeviceLook:
     hubs: IotHubRegistries
     linked: LinkedHubs
     enrollments: EnrollmentLook
+    converger: DeviceConverger
     clock: Clock
 
     async def differences(self, registration_id: str, budget: Budget) -> list[Difference]:
-        """Give what differs about a device; nothing of one that is not known, or changes at this moment."""
+        """Give what differs about a device; nothing of one that is not known, or changes at this moment.
+
+        Its own entry in DPS is brought along if its group has other settings by now: nobody else has changed that.
+        """
         known = await self.devices.get(registration_id)
         if known is None or not known.record.settled:
             return []
+        if outdated(known.record, await self.given(known.record), self.clock()):
+            budget.dps(FOLLOWING)
+            await self.converger.bring_along(registration_id)
+            if (known := await self.devices.get(registration_id)) is None:
+                return []
         seen = await self._see(known.record, budget)
         own = await self.own(known.record)
         found = list(device_differences(known.record, seen, own, self.clock()))
@@ -111,6 +124,17 @@ class DeviceLook:
             with suppress(Stale):
                 await self.devices.replace(known, settings_noted(known.record, own_settings(dict(entry))))
 
+    async def suspect(self, record: DeviceRecord, seen: Seen) -> str | None:
+        """Give a device's id if it looks different, or if its own entry has other settings than its group has now."""
+        given = await self.given(record) if isinstance(seen.entry, dict) else UNKNOWN
+        now = self.clock()
+        behind = record.settled and outdated(record, given, now)
+        return record.registration_id if behind or _looks_different(record, seen, given, now) else None
+
+    async def given(self, record: DeviceRecord) -> Given:
+        """Give what a device's own entry in DPS is to have."""
+        return await self.converger.own_entries.given(record)
+
     async def own(self, record: DeviceRecord) -> Own:
         """Give the thumbprints of everything that was ever issued to a device."""
         found = await self.devices.certificates_of(record.registration_id)
@@ -125,7 +149,7 @@ class DeviceLook:
         )
         if record.unseen:  # the hub's own word is all that is known of the certificate
             used |= frozenset(record.sha256_thumbprints)
-        return Own(in_use=used, all=used.union(*both.values()), revoked=shut)
+        return Own(in_use=used, all=used.union(*both.values()), revoked=shut, given=await self.given(record))
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
         """Read an identity."""
@@ -157,3 +181,14 @@ class DeviceLook:
         others = {*await self.linked.names(), assigned.lower()} - {(record.assigned_hub or "").lower(), ""}
         found = {hub: await self.identity(hub, record.device_id or "", budget) for hub in sorted(others)}
         return {hub: identity for hub, identity in found.items() if identity is not None}
+
+
+def _looks_different(record: DeviceRecord, seen: Seen, given: Given, now: datetime) -> bool:
+    """Tell whether a device looks different, by the thumbprints that its record has."""
+    held = {each.thumbprint for each in (record.certificate, record.next_certificate) if each is not None}
+    # After a renewal that was repeated, one that is in use may not be among the last; then it is looked at alone.
+    # Of one that was taken over from the services they are all that is known of it.
+    count = len(record.sha256_thumbprints if record.unseen else record.in_use)
+    latest = record.sha256_thumbprints[-count:] if count else ()
+    own = Own(in_use=frozenset({*held, *latest}), given=given)
+    return next(device_differences(record, seen, own, now), None) is not None

@@ -238,10 +238,11 @@ class Mending:
         """Write the settings anew. Whom the entry lets in stays: who changes that meanwhile has another ETag."""
         entry = await self.provisioning.get_enrollment(finding.subject)
         record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
-        if entry is None or record.entry_settings is None:
+        settings = (await self.look.given(record)).settings
+        if entry is None or record.entry_settings is None or settings is None:
             return
         try:
-            restored = with_own_settings(entry, record.entry_settings)
+            restored = with_own_settings(entry, settings)
             await self.provisioning.put_enrollment(restored, etag=entry["etag"])
         except PreconditionFailed as changed:
             raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed by others") from changed

@@ -103,7 +103,7 @@ class Moving:
             some = [each for each in left if each.registration_id not in told]
             for each in some[: max(1, round(plan.per_minute * plan.seconds / MINUTE))]:
                 told.add(each.registration_id)
-                if (problem := await self._tell(each)) is not None:
+                if (problem := await self._tell(each, plan)) is not None:
                     yield problem
             await self.pause(plan.seconds)
         yield f"all devices of {plan.enrollment_group!r} have registered again"
@@ -152,8 +152,18 @@ class Moving:
             await self.converger.follow(known)
         return False
 
-    async def _tell(self, record: DeviceRecord) -> str | None:
-        """Tell a device in the hub that it is in; give why it can't be told, if so."""
+    async def _tell(self, record: DeviceRecord, plan: Plan) -> str | None:
+        """Tell a device in the hub that it is in; give why it can't be told, if so.
+
+        The DPS places a device that has an entry of its own by that, so its entry gets what the group has by now.
+        """
+        wants = await self.converger.bring_along(record.registration_id)
+        hubs = [str(each).lower() for each in (wants.settings or {}).get("iotHubs") or ()]
+        if plan.hub is not None and not wants.follows and hubs == [plan.hub.lower()]:
+            return (
+                f"{record.registration_id}: its individual enrollment has that hub and no other, by an operator: give "
+                f"it another by PUT /api/enrollments/{record.registration_id}"
+            )
         if not (record.assigned_hub and record.device_id):
             return f"{record.registration_id}: it is in no hub, so it has to be told in another way"
         desired = {PROPERTY: {"idScope": self.id_scope}}

@@ -19,9 +19,7 @@ from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.groups import GroupState
 from shared.domain.passes import Stage
 from shared.domain.reconciliation import (
-    Own,
     Seen,
-    device_differences,
     needs_entry,
     taken_over,
 )
@@ -178,7 +176,7 @@ class Walk:
                 unknown = await self.enrollments.judged(entry)
                 return partial(self.enrollments.differences, identifier, budget) if unknown else None
             await self.look.note_settings(known, entry)
-            suspect = _suspect(known.record, Seen(entry=entry), self.clock)
+            suspect = await self.look.suspect(known.record, Seen(entry=entry))
             return partial(self.look.differences, identifier, budget) if suspect else None
 
         found = await gathered(compare, sorted(entries), self._gate)
@@ -206,8 +204,7 @@ class Walk:
         looks = {identifier: look for identifier, look in zip(sorted(registrations), found, strict=True) if look}
         hubs = {str(registrations[each].get("assignedHub") or "") for each in looks} - {""}
         looked = await self.look_at(looks, lambda: self.looks(budget, hubs))
-        place_again = place.changed(at=group.enrollment_group)
-        return step_of(place_again, following, registrations, looked)
+        return step_of(place.changed(at=group.enrollment_group), following, registrations, looked)
 
     async def _page_of_registrations(
         self, group: str, continuation: str | None, budget: Budget
@@ -229,7 +226,9 @@ class Walk:
             return partial(_as_it_is, taken)
         hub = str(registration.get("assignedHub") or "")
         elsewhere = hub and hub.lower() != (known.record.assigned_hub or "").lower()
-        if (known.record.shut_out and elsewhere) or _suspect(known.record, Seen(registration=registration), self.clock):
+        if (known.record.shut_out and elsewhere) or await self.look.suspect(
+            known.record, Seen(registration=registration)
+        ):
             return partial(self.look.differences, identifier, budget)
         return None
 
@@ -277,9 +276,8 @@ class Walk:
             hub = record.assigned_hub if record.device_id else None
             if hub is not None:
                 length[hub] += characters(record.device_id or "")
-            if asked * (1 + LOOK) > budget.operations or (
-                hub and (length[hub] > CHARACTERS or not budget.can_query(hub))
-            ):
+            full = hub and (length[hub] > CHARACTERS or not budget.can_query(hub))
+            if full or asked * (1 + LOOK) > budget.operations:
                 break
             taken += 1
         return records[:taken]
@@ -304,9 +302,8 @@ class Walk:
         budget.dps(len(shut))
         entries = dict(zip(shut, await gathered(self.provisioning.get_enrollment, shut, self._gate), strict=True))
         seen |= {each: Seen(entry=entry, identity=seen[each].identity) for each, entry in entries.items()}
-        return [
-            each.registration_id for each in records if _suspect(each, seen[each.registration_id], self.clock)
-        ], unread
+        found = [each.registration_id for each in records if await self.look.suspect(each, seen[each.registration_id])]
+        return found, unread
 
     async def _closer(self, suspects: Iterable[str], budget: Budget, hubs: Iterable[str] = ()) -> Looked:
         """Look at each device that looks different alone."""
@@ -354,15 +351,3 @@ async def _as_it_is(difference: Difference) -> Sequence[Difference]:
 
 def _id_of(body: Mapping[str, Any]) -> str:
     return str(body["registrationId"]).lower()
-
-
-def _suspect(record: DeviceRecord, seen: Seen, clock: Clock) -> str | None:
-    """Give a device's id if it looks different, by the thumbprints that its record has."""
-    held = {each.thumbprint for each in (record.certificate, record.next_certificate) if each is not None}
-    # After a renewal that was repeated, one that is in use may not be among the last; then it is looked at alone.
-    # Of one that was taken over from the services they are all that is known of it.
-    count = len(record.sha256_thumbprints if record.unseen else record.in_use)
-    latest = record.sha256_thumbprints[-count:] if count else ()
-    own = Own(in_use=frozenset({*held, *latest}))
-    found = next(device_differences(record, seen, own, clock()), None)
-    return record.registration_id if found else None

@@ -80,7 +80,13 @@ def reconciler(
         provisioning=provisioning,
     )
     look = DeviceLook(
-        devices=devices, provisioning=provisioning, hubs=hubs, linked=linked, enrollments=enrollments, clock=clock
+        devices=devices,
+        provisioning=provisioning,
+        hubs=hubs,
+        linked=linked,
+        enrollments=enrollments,
+        converger=converger,
+        clock=clock,
     )
     bundle_look = BundleLook(
         blobs=bundles.blobs,
