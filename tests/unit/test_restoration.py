@@ -906,6 +906,27 @@ async def test_a_ca_that_was_revoked_after_the_copy_is_revoked_again() -> None:
     assert about(await subject.take_back(), LINE_CA) == []
 
 
+async def test_a_list_that_is_lost_with_what_came_after_the_copy_is_named_and_numbers_jump_all_the_same() -> None:
+    """Nobody knows how far they had come. Whoever has the list puts it back, and the next run takes it back."""
+    subject = await Deployment().begin("press")
+    copy = subject.copied()
+    await subject.revoke("press")
+    last = subject.blobs.blobs.pop(("crls", f"{LINE_CA}.crl"))
+    subject.put_back(copy)
+    before = (await subject.authority(LINE_CA)).crl_number
+    lines = await subject.take_back()
+    named = f"not known: which certificates of {LINE_CA!r} were revoked after the copy: its last CRL is not in the "
+    assert len([line for line in lines if line.startswith(named)]) == 1
+    assert not [line for line in lines if line.startswith("not known: which certificates of 'dpsCa'")]
+    assert (await subject.authority(LINE_CA)).crl_number == before + 1001
+    assert (await subject.device("press")).state is DeviceState.REGISTERED
+    subject.blobs.blobs["crls", f"{LINE_CA}.crl"] = last
+    again = await subject.take_back()
+    assert [line for line in again if line.startswith(named)] == []
+    assert (await subject.device("press")).state is DeviceState.REVOKED
+    assert (await subject.authority(LINE_CA)).crl_number > before + 1001
+
+
 async def test_a_ca_that_another_act_was_done_to_is_revoked_by_the_next_run() -> None:
     """Its certificate stays on the list; it does not count as revoked while the CA can sign."""
     disabling = AuthorityChange(request="d", action=AuthorityAction.DISABLE, decided_at=NOW)

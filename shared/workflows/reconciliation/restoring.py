@@ -84,6 +84,8 @@ class Restoration:
     since: datetime | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
     """The highest numbers that lists of CAs are known to have reached."""
+    _missing: list[str] = field(default_factory=list)
+    """CAs that have published lists, of which the last one is not there."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
     """Certificates that are on the ledger's list of a CA, as they were when the first one was looked for."""
 
@@ -231,6 +233,9 @@ class Restoration:
         stored = await self.blobs.get(CRLS, f"{record.name}.crl")
         number = number_of(stored.content, issuer) if stored is not None else None
         if stored is None or number is None:
+            if stored is None and self.adoption is None and issuer.may_sign_crls and record.crl_number:
+                self._numbers[record.name] = record.crl_number  # it has published more since, which nobody knows of
+                self._missing.append(record.name)
             return ()
         self._numbers[record.name] = number
         return listed_certificates(stored.content, issuer)
@@ -354,6 +359,11 @@ class Restoration:
             yield f"the blob {name!r} in {BUNDLES!r} is not a bundle: nothing was taken back from it"
         async for line in self._groups():
             yield line
+        for name in self._missing:
+            yield (
+                f"not known: which certificates of {name!r} were revoked after the copy: its last CRL is not in the "
+                f"container {CRLS!r}. If anybody has it, put it there as '{name}.crl', and run this again with --accept"
+            )
         if self.adoption is not None:
             for line in UNKNOWN:
                 yield line
