@@ -205,7 +205,7 @@ async def test_a_next_ca_does_not_take_over_in_a_group_that_is_gone_from_dps() -
     async def no_answer(*_of_it: Any) -> Any:
         raise ConnectionError("the vault does not answer")
 
-    scene.vault.get_or_create = no_answer  # type: ignore[method-assign]
+    scene.vault.get_or_create = no_answer  # type: ignore[method-assign, assignment]
     with pytest.raises(ConnectionError):
         await scene.ask("roll")
     assert (await scene.record()).preparing is not None
