@@ -84,13 +84,14 @@ class Operator:
     def thumbprint(self, device_id: str) -> str:
         return str(self.registry.get_device(device_id).authentication.x509_thumbprint.primary_thumbprint)
 
-    def entry(self, registration_id: str, certificate: x509.Certificate, status: str) -> None:
+    def entry(self, registration_id: str, certificate: x509.Certificate, status: str, **settings: Any) -> None:
         """Write an individual enrollment."""
         held = {"primary": {"certificate": pem_of(certificate)}}
         body = {
             "registrationId": registration_id,
             "attestation": {"type": "x509", "x509": {"clientCertificates": held}},
             "provisioningStatus": status,
+            **settings,
         }
         self.dps.enrollment.create_or_update(registration_id, body)
 
@@ -252,10 +253,10 @@ def plant_at_devices(world: World, operator: Operator) -> None:
     operator.identity("disabled", status="disabled")
     operator.identity("rogue", thumbprint=FOREIGN)
     operator.identity("open", status="enabled")
-    operator.entry("foreign", corporate_root("Somebody")[1], "enabled")
+    operator.entry("foreign", corporate_root("Somebody")[1], "enabled", **as_its_group(world))
     shut = world.device("shut")
     shut.take_bundle()
-    operator.entry("shut", shut.certificates()[0], "disabled")
+    operator.entry("shut", shut.certificates()[0], "disabled", **as_its_group(world))
     operator.change_entry("steered", iotHubs=world.hub_names[1:], initialTwin={"tags": {"plant": "elsewhere"}})
     operator.change_entry("reopened", provisioningStatus="enabled")
     operator.dps.enrollment.delete("unpinned")
@@ -273,7 +274,12 @@ def put_entry_back(world: World, operator: Operator) -> None:
     booted(world, "reverted")
     assert wait_for_state(world, "reverted", "registered")["certificate"]["serialNumber"] != former
     pem = world.get(f"certificates/{former}")["certificate"]
-    operator.entry("reverted", x509.load_pem_x509_certificate(pem.encode()), "enabled")
+    operator.entry("reverted", x509.load_pem_x509_certificate(pem.encode()), "enabled", **as_its_group(world))
+
+
+def as_its_group(world: World) -> dict[str, Any]:
+    """Give the settings of the group, so that an entry of a device differs in nothing else."""
+    return {"iotHubs": world.hub_names[:1]}
 
 
 def reserve(world: World) -> None:
