@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.sdk_errors import is_outage, service_of
+from shared.adapters.sdk_errors import is_outage, words_of
 from shared.checks import check_ledger, is_of_ca
 from shared.domain.attestations import certificate_of
 from shared.errors import DeviceFactoryError, LedgerBehind, LogDamaged, Rejected
@@ -197,7 +197,7 @@ def _failed(what: str, error: Exception) -> int:
     if not all(isinstance(each, DeviceFactoryError | NotPublished) or is_outage(each) for each in causes):
         traceback.print_exception(error)
     sys.stderr.write(f"{what}:\n")
-    for each in dict.fromkeys(map(_words, causes)):
+    for each in dict.fromkeys(map(words_of, causes)):
         sys.stderr.write(f"- {each}\n")
     return FAILED
 
@@ -208,11 +208,6 @@ def _causes(error: Exception) -> Iterator[Exception]:
             yield from _causes(each)
     else:
         yield error
-
-
-def _words(error: Exception) -> str:
-    said = " ".join(str(error).split())[:500]
-    return f"{service_of(error)} fails, or does not let this identity in: {said}" if is_outage(error) else said
 
 
 async def _check_not_lost(services: Services) -> None:

@@ -161,6 +161,12 @@ _PATHS: Mapping[str, str] = {
 """Services by the paths of their requests."""
 
 
+def words_of(error: BaseException) -> str:
+    """Give what an error says on one line, of 500 characters at most; of an outage, with the service that it is of."""
+    said = " ".join(str(error).split())[:500]
+    return f"{service_of(error)} fails, or does not let this identity in: {said}" if is_outage(error) else said
+
+
 def service_of(error: BaseException) -> str:
     """Name the service that an outage is of, as far as its error tells."""
     if isinstance(error, BaseExceptionGroup):

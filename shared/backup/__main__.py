@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.adapters.sdk_errors import is_outage, service_of
+from shared.adapters.sdk_errors import is_outage, words_of
 from shared.backup.copying import Backup
 from shared.backup.reading import verified
 from shared.backup.sealing import ArchiveError, Passphrase, Recipient, RecipientKey
@@ -78,10 +78,6 @@ async def _with_ledger(options: argparse.Namespace) -> Manifest:
         await services.close()
 
 
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out what the command line asks for, and give the exit status."""
     options = _options(arguments)
@@ -96,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not is_outage(error):
             raise
-        sys.stderr.write(f"{service_of(error)} fails, or does not let this identity in: {_words(error)}\n")
+        sys.stderr.write(f"{words_of(error)}\n")
         if options.act == "restore":
             sys.stderr.write("if it has begun to write, run it again with the same archive: it goes on\n")
         return 2

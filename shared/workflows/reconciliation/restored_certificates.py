@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.restoration import CAUSE
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _SLACK = timedelta(minutes=10)
 """So much clocks may differ, and so long an act may take."""
-_CAUSE = "restoration"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class RestoredCertificates:
     async def _of_all_bundles(self) -> AsyncIterator[str]:
         names = await self.blobs.names(BUNDLES, "")
         for registration_id, its in groupby(names, key=lambda name: name.rpartition("/")[0]):
-            found = [each for name in its if (each := await self._found(name, _CAUSE)) is not None]
+            found = [each for name in its if (each := await self._found(name, CAUSE)) is not None]
             for each in sorted(found, key=lambda it: it.certificate.not_valid_before_utc):
                 yield await self.taking_in.enter(registration_id, each)
 

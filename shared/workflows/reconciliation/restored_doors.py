@@ -21,7 +21,7 @@ from shared.workflows.devices.entry_certificates import serial_numbers_of
 from shared.workflows.many import pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
@@ -129,12 +129,8 @@ class RestoredDoors:
             listed: what a list says of a certificate of its entry; ``None`` if none has it.
         """
         reason = RevocationReason(listed.reason) if listed else RevocationReason.CERTIFICATE_HOLD
-        before = await self.devices.get(registration_id)
-        if before is None:
-            return
         act = partial(kept_out, reason=reason, at=listed.revoked_at if listed else self.clock())
-        after = await change(self.devices, registration_id, act, at=self.clock())
-        if after.record.generation == before.record.generation:
+        if await self._changed(registration_id, act) is None:
             return
         if listed is not None:
             yield f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
@@ -146,14 +142,9 @@ class RestoredDoors:
 
     async def _shut_again(self, registration_id: str, where: str) -> AsyncIterator[str]:
         """Have what the ledger keeps out shut out again, unless that is under way."""
-        before = await self.devices.get(registration_id)
-        if before is None:
+        record = await self._changed(registration_id, partial(shut_again, where=where, at=self.clock()))
+        if record is None:
             return
-        act = partial(shut_again, where=where, at=self.clock())
-        after = await change(self.devices, registration_id, act, at=self.clock())
-        if after.record.generation == before.record.generation:
-            return
-        record = after.record
         if record.on_hold:
             said = "it is on hold in the ledger, and is shut out again; reinstate it if its hold was undone meanwhile"
         elif record.shut_out:
@@ -174,13 +165,17 @@ class RestoredDoors:
             known = record if entry is None else record.changed(entry_disabled=True)
             return known if record.disabled else switched(known, enabled=False, reason=_WHY, at=self.clock())
 
-        before = await self.devices.get(registration_id)
-        if before is None:
-            return
-        after = await change(self.devices, registration_id, disabled, at=self.clock())
-        if after.record.generation != before.record.generation:
+        if await self._changed(registration_id, disabled) is not None:
             also = ", and its individual enrollment" if entry is not None else ""
             yield (
                 f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it{also}, "
                 "or revoke it"
             )
+
+    async def _changed(self, registration_id: str, act: Callable[[DeviceRecord], DeviceRecord]) -> DeviceRecord | None:
+        """Enter an act; ``None`` if nothing has to follow it, or the ledger does not know the device."""
+        before = await self.devices.get(registration_id)
+        if before is None:
+            return None
+        after = await change(self.devices, registration_id, act, at=self.clock())
+        return after.record if after.record.generation != before.record.generation else None

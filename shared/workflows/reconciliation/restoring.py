@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
-from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
+from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import STATUS, GroupState
-from shared.domain.restoration import JUMP, found_revoked, keeps_out, of_nobody
+from shared.domain.restoration import CAUSE, JUMP, found_revoked, keeps_out, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.table import Stale
@@ -28,6 +28,7 @@ from shared.workflows.reconciliation.books import Books
 from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.reconciliation.restored_certificates import RestoredCertificates
 from shared.workflows.reconciliation.restored_doors import RestoredDoors
+from shared.workflows.status.former_lists import keep_listed, revocation_of
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.adopting import Adoption
     from shared.workflows.reconciliation.taking_in import TakingIn
     from shared.workflows.status.revocation_lists import RevocationLists
-
-_CAUSE = "restoration"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -301,7 +300,7 @@ class Restoration:
                 f"certificate {listed.serial_number} ({record.kind} {subject!r}) is on the list of {name!r} again: "
                 "what was done to the CA after the copy is to be done again"
             ), True
-        wanted = Wanted(request=f"{_CAUSE}-{listed.serial_number}", action=AuthorityAction.REVOKE, reason=listed.reason)
+        wanted = Wanted(request=f"{CAUSE}-{listed.serial_number}", action=AuthorityAction.REVOKE, reason=listed.reason)
         try:
             await change_authority(
                 self.authorities.records, subject, lambda present: decided(present, wanted, listed.revoked_at)
@@ -314,7 +313,7 @@ class Restoration:
 
     async def _keep_listed(self, name: str, listed: ListedCertificate) -> str | None:
         """Keep a certificate revoked of which nobody knows whose it is; say so, if the ledger did not list it."""
-        await self.certificates.try_add(of_nobody(self._revocation(name, listed)))
+        await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.taking_in.issuers[name])))
         if await self._is_entered(name, listed):
             return None
         await self._enter(name, listed)
@@ -329,19 +328,7 @@ class Restoration:
         return listed.serial_number in self._entered[name]
 
     async def _enter(self, name: str, listed: ListedCertificate) -> None:
-        """Keep a certificate on the list of its CA, and in the answers of OCSP, for as long as it may last."""
-        revocation = self._revocation(name, listed)
-        await self.certificates.try_add(of_nobody(revocation))
-        await self.certificates.enter_revocation(revocation)
-
-    def _revocation(self, name: str, listed: ListedCertificate) -> RevocationRecord:
-        return RevocationRecord(
-            serial_number=listed.serial_number,
-            issuer=name,
-            revoked_at=listed.revoked_at,
-            reason=RevocationReason(listed.reason),
-            not_after=self.taking_in.issuers[name].certificate.not_valid_after_utc,
-        )
+        await keep_listed(self.certificates, revocation_of(name, listed, self.taking_in.issuers[name]))
 
     # --- what is left ---
 

@@ -78,14 +78,29 @@ def _of_another_key(content: bytes) -> FormerList | None:
 
 
 async def enter(certificates: Certificates, name: str, former: FormerList, issuer: Issuer) -> None:
-    """Keep on the list of a CA what its former one names, and in the answers of OCSP."""
+    """Keep on the list of a CA what its former one names."""
     for each in former.entries:
-        revocation = RevocationRecord(
-            serial_number=each.serial_number,
-            issuer=name,
-            revoked_at=each.revoked_at,
-            reason=RevocationReason(each.reason),
-            not_after=issuer.certificate.not_valid_after_utc,
-        )
-        await certificates.try_add(of_nobody(revocation))
-        await certificates.enter_revocation(revocation)
+        await keep_listed(certificates, revocation_of(name, each, issuer))
+
+
+def revocation_of(name: str, listed: ListedCertificate, issuer: Issuer) -> RevocationRecord:
+    """Give the row of a certificate that a published list names, for as long as it may last.
+
+    Args:
+        name: of the CA.
+        listed: what its list says.
+        issuer: the CA.
+    """
+    return RevocationRecord(
+        serial_number=listed.serial_number,
+        issuer=name,
+        revoked_at=listed.revoked_at,
+        reason=RevocationReason(listed.reason),
+        not_after=issuer.certificate.not_valid_after_utc,
+    )
+
+
+async def keep_listed(certificates: Certificates, revocation: RevocationRecord) -> None:
+    """Keep a certificate on the list of its CA, and in the answers of OCSP."""
+    await certificates.try_add(of_nobody(revocation))
+    await certificates.enter_revocation(revocation)
