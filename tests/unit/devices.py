@@ -250,7 +250,7 @@ class DeviceScene:
 
     @property
     def public_keys(self) -> PublicKeys:
-        return self.services.converger.public_keys
+        return self.services.converger.books.public_keys
 
     @property
     def orders(self) -> Orders:

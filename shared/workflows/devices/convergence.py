@@ -22,7 +22,7 @@ from shared.acting import acting
 from shared.domain.devices import Doors
 from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entry_changes import overtaken as entry_overtaken
-from shared.domain.given_settings import outdated
+from shared.domain.given_settings import Given, outdated
 from shared.domain.upkeep import brought_along, converged, moved, to_be_followed, told
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, LedgerBehind, Overtaken, PreconditionFailed
@@ -31,7 +31,6 @@ from shared.pki.readable import load_certificates
 from shared.pki.stand_ins import stand_in
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
-from shared.workflows.devices.books import Books
 from shared.workflows.devices.changes import change, device_of, unsettled
 
 if TYPE_CHECKING:
@@ -41,20 +40,17 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.devices import DeviceRecord
-    from shared.domain.given_settings import Given
     from shared.domain.wanted import Wanted
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices, UnsettledRecord
-    from shared.ledger.expiry import ExpiryIndex
-    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.devices.books import Books
     from shared.workflows.devices.entry_changes import EntryChanges
     from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.devices.own_entries import OwnEntries
     from shared.workflows.intake.outbox import Clock, Outbox
-    from shared.workflows.status.revocation_lists import RevocationLists
 
 _ROUNDS = 8
 _ASSIGNING = timedelta(seconds=2)
@@ -82,14 +78,12 @@ class DeviceConverger:
 
     devices: Devices
     certificates: Certificates
-    public_keys: PublicKeys
-    expiry: ExpiryIndex
+    books: Books
     provisioning: ProvisioningService
     entries: EntryChanges
     own_entries: OwnEntries
     left: LeftRequests
     hubs: IotHubRegistries
-    revocation_lists: RevocationLists
     outbox: Outbox
     clock: Clock
 
@@ -251,9 +245,8 @@ class DeviceConverger:
         leaf = await self._newest(record)
         if leaf is None and record.unseen:  # DPS matches the entry by its id, and a disabled one refuses whatever comes
             leaf = stand_in(record.registration_id, self.clock())
-        doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self._books.enter(record, want)]
-        if leaf is not None:
-            doors.append(self.own_entries.shut(record, leaf))
+        doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self.books.enter(record, want)]
+        doors += [self.own_entries.shut(record, leaf)] if leaf is not None else []
         outcomes = await asyncio.gather(*doors, return_exceptions=True)
         failures = [each for each in outcomes if isinstance(each, BaseException)]
         for failure in sorted(failures, key=lambda each: isinstance(each, LedgerBehind)):
@@ -266,7 +259,8 @@ class DeviceConverger:
         if want.deleted:
             await self._remove(known.record)
         listed = dict.fromkeys(each.issuer for each in want.listed)
-        follows, closed = await self._check_shut(known.record, entered=leaf is not None)
+        wants = next((each for each in outcomes if isinstance(each, Given)), None)
+        follows, closed = await self._check_shut(known.record, wants, entered=leaf is not None)
         return known, _Done(closed=[*closed, *self._told_by(listed)], follows=follows)
 
     def _told_by(self, issuers: Iterable[str]) -> Iterator[ClosedDoor]:
@@ -288,7 +282,9 @@ class DeviceConverger:
         if record.assigned_hub and record.device_id:
             await self.hubs.delete(record.assigned_hub, record.device_id)
 
-    async def _check_shut(self, record: DeviceRecord, *, entered: bool) -> tuple[str | None, list[ClosedDoor]]:
+    async def _check_shut(
+        self, record: DeviceRecord, wants: Given | None, *, entered: bool
+    ) -> tuple[str | None, list[ClosedDoor]]:
         """Read back that the doors are closed, and give them after what its entry follows: acknowledged is not done."""
         closed, follows = list[ClosedDoor](), None
         if entered:
@@ -296,7 +292,7 @@ class DeviceConverger:
             if enrollment is None or enrollment.get("provisioningStatus") != "disabled":
                 raise Overtaken(f"DPS does not shut out {record.registration_id!r}: its enrollment is not disabled")
             closed.append(self._closed(Door.DPS, "DPS"))
-            follows = await self.own_entries.followed_by(record, enrollment)
+            follows = await self.own_entries.followed_by(record, enrollment, wants)
         if not (record.assigned_hub and record.device_id):
             return follows, closed
         identity = await self.hubs.get(record.assigned_hub, record.device_id)
@@ -319,7 +315,7 @@ class DeviceConverger:
         Raises:
             Conflict, PreconditionFailed, Stale: something is not as it was seen any more.
         """
-        await self._books.enter(record, want)
+        await self.books.enter(record, want)
         follows = await self.own_entries.open(record, want, seen.entry, await self._leaves(want, seen.entry))
         if not want.identity_enabled:
             await self._shut_hub(record, want.reason)
@@ -355,16 +351,6 @@ class DeviceConverger:
         )
 
     # --- certificates ---
-
-    @property
-    def _books(self) -> Books:
-        return Books(
-            certificates=self.certificates,
-            public_keys=self.public_keys,
-            expiry=self.expiry,
-            revocation_lists=self.revocation_lists,
-            clock=self.clock,
-        )
 
     async def _newest(self, record: DeviceRecord) -> x509.Certificate | None:
         """Give the certificate that shuts a device out: the one that it uses, or else the last one that it had."""

@@ -35,17 +35,29 @@ class OwnEntries:
         group = await self.groups.get(record.enrollment_group) if record.enrollment_group else None
         return given(record, group.record if group else None)
 
-    async def shut(self, record: DeviceRecord, leaf: x509.Certificate) -> None:
-        """Have DPS keep a device out by its entry, whatever others write; a new one has what its group has."""
-        try:
-            settings = (await self.given(record)).settings
-        except Exception:  # noqa: BLE001 - a door is shut whatever the ledger answers: it needs no settings
-            settings = record.entry_settings
-        await self.provisioning.shut_out(record.registration_id, leaf, settings=settings)
+    async def shut(self, record: DeviceRecord, leaf: x509.Certificate) -> Given | None:
+        """Have DPS keep a device out by its entry, whatever others write; a new one has what its group has.
 
-    async def followed_by(self, record: DeviceRecord, entry: dict[str, Any]) -> str | None:
-        """Tell which settings of its group the entry of a device has; ``None`` if it has others."""
-        wants = await self.given(record)
+        Returns:
+            That; ``None`` if it could not be read.
+        """
+        try:
+            wants = await self.given(record)
+        except Exception:  # noqa: BLE001 - a door is shut whatever the ledger answers: it needs no settings
+            wants = None
+        settings = wants.settings if wants is not None else record.entry_settings
+        await self.provisioning.shut_out(record.registration_id, leaf, settings=settings)
+        return wants
+
+    async def followed_by(self, record: DeviceRecord, entry: dict[str, Any], wants: Given | None) -> str | None:
+        """Tell which settings of its group the entry of a device has; ``None`` if it has others.
+
+        Args:
+            record: of the device.
+            entry: as DPS has it.
+            wants: what its group has; ``None`` if that is still to be read.
+        """
+        wants = wants or await self.given(record)
         return wants.digest if settings_apart(wants.settings or {}, own_settings(entry)) is None else None
 
     async def open(

@@ -12,6 +12,7 @@ from shared.ledger.directory import Directory, Projection
 from shared.ledger.orders import Orders
 from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.devices.automatic_renewals import AutomaticRenewals
+from shared.workflows.devices.books import Books
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
@@ -172,14 +173,18 @@ def converger_of(
     return DeviceConverger(
         devices=devices,
         certificates=certificates,
-        public_keys=public_keys,
-        expiry=expiry,
+        books=Books(
+            certificates=certificates,
+            public_keys=public_keys,
+            expiry=expiry,
+            revocation_lists=revocation_lists,
+            clock=clock,
+        ),
         provisioning=provisioning,
         entries=EntryChanges(devices=devices, provisioning=provisioning),
         own_entries=OwnEntries(provisioning=provisioning, groups=groups, clock=clock),
         left=LeftRequests(devices=devices, requests=requests, clock=clock),
         hubs=hubs,
-        revocation_lists=revocation_lists,
         outbox=outbox,
         clock=clock,
     )

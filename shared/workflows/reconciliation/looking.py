@@ -91,13 +91,14 @@ class DeviceLook:
         known = await self.devices.get(registration_id)
         if known is None or not known.record.settled:
             return []
-        if outdated(known.record, await self.given(known.record), self.clock()):
+        given = await self.given(known.record)
+        if outdated(known.record, given, self.clock()):
             budget.dps(FOLLOWING)
-            await self.converger.bring_along(registration_id)
+            given = await self.converger.bring_along(registration_id)
             if (known := await self.devices.get(registration_id)) is None:
                 return []
         seen = await self._see(known.record, budget)
-        own = await self.own(known.record)
+        own = await self.own(known.record, given)
         found = list(device_differences(known.record, seen, own, self.clock()))
         if not found:
             return []
@@ -135,8 +136,13 @@ class DeviceLook:
         """Give what a device's own entry in DPS is to have."""
         return await self.converger.own_entries.given(record)
 
-    async def own(self, record: DeviceRecord) -> Own:
-        """Give the thumbprints of everything that was ever issued to a device."""
+    async def own(self, record: DeviceRecord, given: Given = UNKNOWN) -> Own:
+        """Give the thumbprints of everything that was ever issued to a device.
+
+        Args:
+            record: of the device.
+            given: what its own entry in DPS is to have, where that counts.
+        """
         found = await self.devices.certificates_of(record.registration_id)
         parsed = {each.serial_number: load_certificates(each.pem.encode())[0] for each in found if each.pem}
         both = {
@@ -149,7 +155,7 @@ class DeviceLook:
         )
         if record.unseen:  # the hub's own word is all that is known of the certificate
             used |= frozenset(record.sha256_thumbprints)
-        return Own(in_use=used, all=used.union(*both.values()), revoked=shut, given=await self.given(record))
+        return Own(in_use=used, all=used.union(*both.values()), revoked=shut, given=given)
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
         """Read an identity."""

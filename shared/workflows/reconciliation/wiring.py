@@ -121,7 +121,7 @@ def reconciler(
         hubs=hubs,
         converger=converger,
         entry_checks=EntryChecks(
-            devices=devices, certificates=converger.certificates, public_keys=converger.public_keys, clock=clock
+            devices=devices, certificates=converger.certificates, public_keys=converger.books.public_keys, clock=clock
         ),
         possession=possession,
         bundles=bundles,
