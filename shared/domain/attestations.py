@@ -98,7 +98,7 @@ class HeldCertificate:
 
     @classmethod
     def of(cls, held: Entry) -> HeldCertificate:
-        """Read what DPS gives: ``info``, ``certificate``, or both."""
+        """Read what DPS gives: ``info`` (``X509CertificateInfo`` of the service API), ``certificate``, or both."""
         info, certificate = held.get("info") or {}, certificate_of(held.get("certificate"))
         thumbprint = str(info.get("sha256Thumbprint") or "").upper()
         if not thumbprint and certificate is not None:
@@ -123,17 +123,6 @@ def held_certificates(entry: Entry) -> dict[str, HeldCertificate]:
     held = {**(x509_part.get("signingCertificates") or {}), **(x509_part.get("clientCertificates") or {})}
     found = [HeldCertificate.of(each) for each in held.values() if each]
     return {each.thumbprint: each for each in found}
-
-
-def issuer_names(entry: Entry) -> list[str]:
-    """Give the CNs of the issuers of those certificates of an individual enrollment that DPS shows ``info`` alone of.
-
-    That has an ``issuerName`` (Microsoft: ``X509CertificateInfo`` of the service API, 2021-10-01).
-    """
-    held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
-    bare = [each for each in held.values() if each and not each.get("certificate")]
-    told = [str((each.get("info") or {}).get("issuerName") or "") for each in bare]
-    return [found[1].strip() for each in told if (found := _CN.search(each))]
 
 
 def admits_only(entry: Mapping[str, Any], certificates: Sequence[x509.Certificate]) -> bool:

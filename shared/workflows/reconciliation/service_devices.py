@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import attests_by_certificates, certificate_of, held_certificates, issuer_names
+from shared.domain.attestations import attests_by_certificates, held_certificates
 from shared.domain.entries import own_settings, place_of
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.restoration import CAUSE, taken_over, with_own_entry
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from shared.domain.attestations import HeldCertificate
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
     from shared.ports.hubs import HubIdentity, IotHubRegistries
@@ -102,7 +103,8 @@ class ServiceDevices:
         registration_id = str(entry["registrationId"]).lower()
         if await self.devices.get(registration_id) is not None:
             return None
-        ours = [each for each in _leaves(entry) if self.taking_in.issuer_of(each) is not None]
+        shown = [each.certificate for each in _held(entry) if each.certificate is not None]
+        ours = [each for each in shown if self.taking_in.issuer_of(each) is not None]
         if not ours:
             return None
         place = place_of(await self.provisioning.get_registration(registration_id) or {})
@@ -165,8 +167,9 @@ class ServiceDevices:
     def _issuers(self, entry: dict[str, Any]) -> list[str]:
         """Name the CAs of the ledger that have signed certificates of an entry, as far as DPS tells."""
         ours = {names.common_name(each.certificate.subject): name for name, each in self.taking_in.issuers.items()}
-        signed = [self.taking_in.issuer_of(each) for each in _leaves(entry)]
-        told = [ours.get(each) for each in issuer_names(entry)]
+        held = _held(entry)
+        signed = [self.taking_in.issuer_of(each.certificate) for each in held if each.certificate is not None]
+        told = [ours.get(each.issuer) for each in held if each.certificate is None]
         return [each for each in (*signed, *told) if each is not None]
 
     # --- registrations ---
@@ -212,8 +215,6 @@ async def _once[T](items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
     yield items
 
 
-def _leaves(entry: Mapping[str, Any]) -> list[x509.Certificate]:
+def _held(entry: dict[str, Any]) -> list[HeldCertificate]:
     """Give the certificates of an individual enrollment, as far as DPS shows them."""
-    held = (entry["attestation"].get("x509") or {}).get("clientCertificates") or {}
-    found = [certificate_of(each.get("certificate")) for each in held.values() if each]
-    return [each for each in found if each is not None]
+    return list(held_certificates(entry).values()) if attests_by_certificates(entry) else []
