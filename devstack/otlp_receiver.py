@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 PROTOBUF = "application/x-protobuf"
 _TRACE_OCTETS, _SPAN_OCTETS = 16, 8
 _LONGEST = 64 * 1024 * 1024
+_ENDS_WITHIN = 0.02
+"""Seconds in which it ends when it is told to: so often it looks whether it was (half a second by default)."""
 
 
 class Refused(Exception):
@@ -288,7 +291,8 @@ class Receiver:
     def __init__(self, address: str = "127.0.0.1") -> None:
         self.received = Received()
         self._server = _Server(address, self.received)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="otlp-receiver", daemon=True)
+        serve = partial(self._server.serve_forever, poll_interval=_ENDS_WITHIN)
+        self._thread = threading.Thread(target=serve, name="otlp-receiver", daemon=True)
 
     @property
     def endpoint(self) -> str:

@@ -39,6 +39,9 @@ FLOOR = 92.0
 _ALONE = ("test_crashes", "test_zones", "test_api", "test_groups")
 """The longest files of the end-to-end tests; each gets a stack of its own, the others share two."""
 
+_NOT_GENERATED = ("-m", "not hypothesis")
+"""Leaves out what hypothesis makes input for, which it marks by itself."""
+
 _STACKS_OF_THEIR_OWN = ("test_planted_drift", "test_recovery", "test_telemetry")
 """They start stacks by themselves, and one that is shared would run beside them for nothing."""
 
@@ -151,8 +154,8 @@ def quick_parts() -> list[Part]:
     return [
         Part("contracts: adapters", ("tests/contract/adapters",)),
         lint(),
-        *_units(),
-        Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py")),
+        *(replace(part, arguments=(*part.arguments, *_NOT_GENERATED)) for part in _units()),
+        Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py", *_NOT_GENERATED)),
         Part("infrastructure", ("tests/infra",)),
     ]
 

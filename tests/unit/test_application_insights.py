@@ -70,7 +70,7 @@ def ingestion(tmp_path: Path) -> Iterator[tuple[str, Path, list[tuple[str, str, 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     yield f"https://127.0.0.1:{server.server_port}/", tmp_path / "ca.pem", came
     server.shutdown()
