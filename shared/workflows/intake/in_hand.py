@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from shared.workflows.intake.outbox import Clock
 
 _log = logging.getLogger(__name__)
-WRITE_EVERY = 1.0
-"""Seconds between two writes of a worker that takes messages all the time."""
+WRITE_EVERY = 0.25
+"""Seconds between two writes of a worker that is busy. What it took since comes back by its lease."""
 
 SEEN_EVERY = 15.0
 """Seconds after which a worker says that it is still alive."""
