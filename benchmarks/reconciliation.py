@@ -148,6 +148,7 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         outbox=cast("Any", Told()),
         share=Share(percent=fleet.shape.percent, hub_units=fleet.shape.units),
         policies={},
+        took_effect=cast("Any", None),
         interval=None,
         clock=clock,
         pause=clock.pause,

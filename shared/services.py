@@ -376,6 +376,7 @@ def build(
             group_work=group_work,
             possession=possession,
             outbox=outbox,
+            took_effect=audit.took_effect,
             settings=settings,
             clock=clock,
         ),

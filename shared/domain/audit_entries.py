@@ -60,7 +60,21 @@ class AuditedAct(Part):
     enabled: bool | None = None
 
 
-def with_act(acts: tuple[AuditedAct, ...], act: AuditedAct) -> tuple[AuditedAct, ...]:
+class AuditedCall(Part):
+    """Names the entry of a call about a finding: it is done when that is so which it asks for, whoever sees to it.
+
+    Attributes:
+        entry: the entry.
+        act: what it asks for, ``mend`` or ``adopt``.
+        said: what the ledger said then of what the finding is about (:mod:`shared.domain.finding_calls`).
+    """
+
+    entry: AuditedAct
+    act: str
+    said: dict[str, str]
+
+
+def with_act[A: AuditedAct | AuditedCall](acts: tuple[A, ...], act: A) -> tuple[A, ...]:
     """Give the acts of a record with one more, as many as it has room for: the latest."""
     return (*acts, act)[-_AUDITED:]
 

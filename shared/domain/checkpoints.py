@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import ClassVar
 
+from shared.domain.audit_entries import AuditedAct
 from shared.domain.record import Part, Record
 
 
@@ -61,6 +62,7 @@ class CheckpointRecord(Record):
         verifier_key: its public half, as verifiers take it.
         change: of the key, while one is under way.
         retired: keys that signed before, the first one first.
+        audited: calls about its key that are done when all keys sign that are to, by entries of the audit log.
         size: how many entries the tree has.
         note: the checkpoint, with the signatures of witnesses.
         signed_at: when.
@@ -69,7 +71,7 @@ class CheckpointRecord(Record):
         witnesses: what each witness has signed last, by its name.
     """
 
-    documents: ClassVar[frozenset[str]] = frozenset({"witnesses", "change", "retired"})
+    documents: ClassVar[frozenset[str]] = frozenset({"witnesses", "change", "retired", "audited"})
 
     origin: str
     key_id: str
@@ -82,6 +84,7 @@ class CheckpointRecord(Record):
     witnesses: dict[str, Cosigned] = {}  # noqa: RUF012 - pydantic copies it
     change: KeyChange | None = None
     retired: tuple[RetiredKey, ...] = ()
+    audited: tuple[AuditedAct, ...] = ()
 
     @property
     def signing(self) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from shared.domain import lifecycles
+from shared.domain.audit_entries import AuditedCall
 from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 
@@ -303,10 +304,11 @@ class FindingRecord(Record):
         comment: of who closed it.
         occurrence: how often it has been found, after it had ended.
         claim: who is about it.
+        audited: calls about it that an entry of the audit log is about, until it ends.
     """
 
     lifecycle = lifecycles.FINDING
-    documents: ClassVar[frozenset[str]] = frozenset({"claim"})
+    documents: ClassVar[frozenset[str]] = frozenset({"claim", "audited"})
 
     finding_id: str
     kind: FindingKind
@@ -328,6 +330,7 @@ class FindingRecord(Record):
     comment: str | None = None
     occurrence: int = Field(default=1)
     claim: Claim | None = None
+    audited: tuple[AuditedCall, ...] = ()
 
     ENDED: ClassVar[frozenset[FindingState]] = frozenset(FindingState) - {FindingState.OPEN}
 
@@ -352,7 +355,9 @@ class FindingRecord(Record):
 
     def ended(self, state: FindingState, at: datetime, comment: str | None = None) -> FindingRecord:
         """Give it when it is no more."""
-        return self.changed(state=state, ended_at=at, problem=None, claim=None, comment=comment or self.comment)
+        return self.changed(
+            state=state, ended_at=at, problem=None, claim=None, audited=(), comment=comment or self.comment
+        )
 
 
 def found(difference: Difference, before: FindingRecord | None, *, at: datetime, reconciliation: str) -> FindingRecord:

@@ -29,7 +29,7 @@ from tests.world.storage import Table
 from tests.world.world import DEVICE, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tests.world.authority_world import AuthorityWorld
 
@@ -56,11 +56,11 @@ IS_SO: dict[str, tuple[tuple[str, ...], Callable[[World], bool]]] = {
 """Calls, with those that come before, and whether the services are as a call wants them."""
 
 
-async def called(world: World, act: str) -> None:
+async def called(world: World, act: str, call: Callable[[World], Awaitable[None]] | None = None) -> None:
     """Have Ada call, as the app's route does."""
     with acting(ADA, "ticket 4711"):
         async with world.services.audit.carried_out(Act(action=act, kind=SubjectKind.DEVICE, subject=DEVICE)):
-            await CALLS[act](world)
+            await (call or CALLS[act])(world)
 
 
 async def entries(world: World, **filters: Any) -> Sequence[AuditEntry]:
@@ -220,6 +220,37 @@ async def test_a_row_has_room_for_the_last_hundred_calls_that_failed() -> None:
         record = audited(record, AuditedAct(entry_id=f"{number:032x}", at=world.now), enabled=False)
     assert [int(each.entry_id, 16) for each in record.audited] == list(range(20, 120))
     assert len(str(record.columns()["audited"])) < 32_000, "characters that a column holds (Azure Tables: 64 KiB)"
+
+
+async def delete_identity(world: World) -> None:
+    await world.services.identities.delete(DEVICE)
+
+
+def has_identity(world: World) -> bool:
+    return any(hub == HUB for hub, _ in world.hubs.identities)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_an_identity_that_a_call_could_not_delete_stays_and_its_entry_says_failed(*, lost: bool) -> None:
+    """Nobody deletes it later: the device may have registered again by then. A lost answer is looked up."""
+    scene, ends = await SCENES["registered"](), set[str]()
+    for step in range(1, 100):
+        world = scene.copy()
+        world.conductor.start("a", called(world, "deleteIdentity", delete_identity))
+        if await world.conductor.advance("a", step) < step:
+            break
+        if lost:
+            await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
+        else:
+            world.conductor.down.add("hub")
+        await world.conductor.advance("a")
+        world.conductor.down.clear()
+        await swept(world)
+        await world.drain()
+        what_came = await outcome(world, "deleteIdentity")
+        assert (what_came == AuditOutcome.DONE) is not has_identity(world), step
+        ends.add(what_came)
+    assert ends == {AuditOutcome.FAILED, AuditOutcome.DONE}
 
 
 # --- CAs ---

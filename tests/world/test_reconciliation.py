@@ -174,8 +174,13 @@ async def fleet_of(*requests: str, **policies: Policy) -> Fleet:
             proof_of_possession=ProofOfPossession.VERIFIED,
         )
     )
-    keys: Any = Keys(issuer.signing_key)
-    places: Any = Places(UploadedAuthority(etag="1", verified=True, thumbprint=names.thumbprint(issuer.certificate)))
+    keys = Keys(issuer.signing_key)
+    places = Places(UploadedAuthority(etag="1", verified=True, thumbprint=names.thumbprint(issuer.certificate)))
+    return fleet_in(world, keys, places, **policies)
+
+
+def fleet_in(world: GroupWorld, keys: Any, places: Any, **policies: Policy) -> Fleet:
+    """Give what compares a world."""
     built = world.services.reconciler
     look = dataclasses.replace(built.walk.authorities, keys=keys, ca_certificates=[places])
     walk = dataclasses.replace(built.walk, authorities=look)

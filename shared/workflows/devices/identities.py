@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared import acting
 from shared.domain import upkeep
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, DeviceFactoryError, NotFound
 from shared.workflows.devices.changes import change, device_of
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class DeviceIdentities:
     async def delete(self, registration_id: str) -> None:
         """Delete a device's identity, if there is one; registering again makes a new one.
 
+        Nobody carries it on: the device may have another identity by then. So if the hub did not say what became of it,
+        that is looked up.
+
         Raises:
             NotFound: the device does not exist, or it is in no hub.
             Conflict: the identity keeps a device out that is revoked.
@@ -80,7 +83,21 @@ class DeviceIdentities:
                 "device to have it removed",
                 field="registrationId",
             )
-        await self.hubs.delete(hub, device_id)
+        try:
+            await self.hubs.delete(hub, device_id)
+        except DeviceFactoryError:
+            raise  # the hub has said so
+        except Exception:
+            if not await self._is_gone(hub, device_id):
+                raise
+
+    async def _is_gone(self, hub: str, device_id: str) -> bool:
+        """Tell whether a hub has no identity; not if it can't be reached."""
+        try:
+            return await self.hubs.get(hub, device_id) is None
+        except Exception as error:  # noqa: BLE001 - what came before says why
+            _log.warning("%s does not say whether it has %r: %s", hub, device_id, error)
+            return False
 
     async def disable_many(self, devices: Iterable[DeviceRecord], *, reason: str) -> None:
         """Keep many devices out at their hubs, with a few calls, as far as that goes.

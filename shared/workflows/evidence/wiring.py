@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.ledger.checkpoints import Checkpoints
@@ -16,6 +17,8 @@ from shared.workflows.evidence.signing import CheckpointSigner
 from shared.workflows.evidence.storage import LogStorage
 from shared.workflows.evidence.upkeep import LogUpkeep
 from shared.workflows.evidence.witnessing import Witnessing
+from shared.workflows.intake.audit import took_effect
+from shared.workflows.intake.wiring import audit_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,7 +100,14 @@ def evidence_workflows(
     acts = ActsToLog(table=table("actstolog"))
     upkeep = LogUpkeep(
         projection=ActProjection(acts=acts, sequencer=sequencer),
-        keys=KeyChanges(storage=storage, checkpoints=checkpoints, sequencer=sequencer, signer=signer, clock=clock),
+        keys=KeyChanges(
+            storage=storage,
+            checkpoints=checkpoints,
+            sequencer=sequencer,
+            signer=signer,
+            took_effect=partial(took_effect, audit_log(table, acts)),
+            clock=clock,
+        ),
         witnessing=Witnessing(
             storage=storage, checkpoints=checkpoints, witnesses=witnesses, trusted=settings.evidence_witnesses
         ),

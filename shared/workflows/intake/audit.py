@@ -126,9 +126,7 @@ class Audit:
 
     async def took_effect(self, act: AuditedAct) -> None:
         """Write down that an act took effect, whatever its caller was told; repeated, it adds nothing."""
-        entry = await self.log.find(act)
-        if entry is not None:
-            await self.log.append(entry.changed(outcome=AuditOutcome.DONE))
+        await took_effect(self.log, act)
 
     async def _of_request(self, known: RequestRecord, request: Any) -> AuditEntry:
         act = act_of(Queue(known.kind), request)
@@ -193,6 +191,13 @@ class Audit:
             reason=act.reason[:REASON_LIMIT] if act.reason else None,
             comment=comment[:REASON_LIMIT] if comment else None,
         )
+
+
+async def took_effect(log: AuditLog, act: AuditedAct) -> None:
+    """Write down that an act took effect, whatever its caller was told; repeated, it adds nothing."""
+    entry = await log.find(act)
+    if entry is not None:
+        await log.append(entry.changed(outcome=AuditOutcome.DONE))
 
 
 def _name(known: RequestRecord) -> str:

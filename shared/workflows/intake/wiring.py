@@ -50,6 +50,11 @@ class Copied(AuditTable):
         await super().append(entry)
 
 
+def audit_log(table: Callable[[str], Table], other: Appended | None) -> AuditTable:
+    """Open the audit log; its entries go to the other place as well, if there is one."""
+    return Copied(table=table("audit"), other=other) if other else AuditTable(table("audit"))
+
+
 def audited(
     table: Callable[[str], Table],
     devices: Devices,
@@ -61,9 +66,8 @@ def audited(
     approvals: Approvals,
 ) -> tuple[Audit, Requests, Limits]:
     """Open the audit log, the requests that are written down in it and wait for a second person, and the limits."""
-    log = Copied(table=table("audit"), other=other) if other else AuditTable(table("audit"))
     audit = Audit(
-        log=log,
+        log=audit_log(table, other),
         clock=clock,
         devices=devices.group_of,
         authorities=authorities.group_of,

@@ -3,6 +3,8 @@
 Who mends a finding, or adopts it, claims it before: in one guarded write, which says who does what until when. Of two
 that come at once the other is told so, and nothing is done for them. A claim ends with the act; that of a worker which
 was killed ends when the host would have ended its call, so nobody acts on after their claim.
+
+A finding names the calls about it that failed, until it ends: then the audit log says which were brought about.
 """
 
 from __future__ import annotations
@@ -13,17 +15,24 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.acting import actor
-from shared.domain.findings import TREATMENTS, Claim, FindingState, Policy, found
+from shared.acting import actor, audited
+from shared.domain.audit_entries import AuditedCall, with_act
+from shared.domain.finding_calls import in_effect, is_settled, said_of
+from shared.domain.findings import TREATMENTS, Claim, FindingState, Policy, SubjectKind, found
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.words import EventType
-from shared.errors import Conflict, Deferred, DeviceFactoryError, NotFound, Overtaken
+from shared.errors import Conflict, Deferred, DeviceFactoryError, NotFound, Overtaken, Rejected
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from shared.domain.audit_entries import AuditedAct
+    from shared.domain.authorities import AuthorityRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.finding_calls import Subject
     from shared.domain.findings import Difference, FindingKind, FindingRecord
+    from shared.domain.groups import GroupRecord
     from shared.ledger.findings import Findings
     from shared.ledger.table import Versioned
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -40,12 +49,14 @@ class FindingActs:
 
     Attributes:
         policies: what is done by itself about findings of a kind; about others, nothing.
+        took_effect: writes down in the audit log that an act took effect; repeated, it adds nothing.
     """
 
     findings: Findings
     mending: Mending
     outbox: Outbox
     policies: Mapping[FindingKind, Policy]
+    took_effect: Callable[[AuditedAct], Awaitable[None]]
     clock: Clock
 
     async def keep(self, difference: Difference, reconciliation_id: str) -> None:
@@ -106,6 +117,47 @@ class FindingActs:
             await self._tell(EventType.DRIFT_MENDED, ended)
         return ended
 
+    async def gone(self, finding_id: str) -> None:
+        """End a finding that is not there any more: as calls have asked for it, or as gone by itself.
+
+        It stays while the services do not follow what it is about: nothing is compared then, and it may be there.
+
+        Raises:
+            NotFound: it does not exist.
+            Deferred: somebody is about it.
+        """
+        finding = await self.describe_finding(finding_id)
+        state, calls = FindingState.GONE, tuple[AuditedCall, ...]()
+        if finding.audited:
+            subject = await self._subject(finding)
+            if not is_settled(subject):
+                return
+            calls = in_effect(finding, subject)
+            state = next((_ASKED[each.act] for each in calls), state)
+        ended = await self.end(finding_id, state, calls=calls)
+        if ended.state is FindingState.MENDED:
+            await self._tell(EventType.DRIFT_MENDED, ended)
+
+    async def _subject(self, finding: FindingRecord) -> Subject | None:
+        """Give what a finding is about, as the ledger has it; ``None`` if it does not."""
+        known: Versioned[DeviceRecord] | Versioned[GroupRecord] | Versioned[AuthorityRecord] | None
+        match finding.subject_kind:
+            case SubjectKind.DEVICE:
+                known = await self.mending.devices.get(finding.subject)
+            case SubjectKind.GROUP:
+                known = await self.mending.groups.groups.get(finding.subject)
+            case SubjectKind.AUTHORITY:
+                known = await self.mending.records.get(finding.subject)
+        return known.record if known else None
+
+    async def _call(self, finding: FindingRecord, policy: Policy) -> tuple[AuditedCall, ...]:
+        """Give the call under way, if an entry of the audit log is about it."""
+        entry = audited()
+        if entry is None:
+            return ()
+        said = said_of(finding.kind, await self._subject(finding))
+        return (AuditedCall(entry=entry, act=policy.value, said=said),)
+
     async def close(self, finding_id: str, comment: str) -> FindingRecord:
         """Say of a finding that it may stay as it is, as long as it lasts; asked for again, it is as it was then.
 
@@ -144,9 +196,11 @@ class FindingActs:
                 return known.record
             _check_there(known.record)
             self._check_free(known.record, token)
-            now = self.clock()
+            now, calls = self.clock(), known.record.audited
+            for call in await self._call(known.record, policy):
+                calls = with_act(calls, call)
             claim = Claim(token=token, act=policy, since=now, until=now + DELIVERY_LASTS, actor=actor())
-            written = await self.findings.try_replace(known, known.record.changed(claim=claim))
+            written = await self.findings.try_replace(known, known.record.changed(claim=claim, audited=calls))
             if written is not None:
                 return written.record
         raise Overtaken(f"the finding {finding_id!r} is being changed by others")
@@ -177,11 +231,21 @@ class FindingActs:
             if known.record.claim is None or known.record.claim.token != token:
                 return
             problem = str(error)[:_PROBLEM] if isinstance(error, DeviceFactoryError) else known.record.problem
-            if await self.findings.try_replace(known, known.record.changed(claim=None, problem=problem)) is not None:
+            own, calls = audited(), known.record.audited
+            if isinstance(error, Rejected):  # it will not be done for this call
+                calls = tuple(each for each in calls if each.entry != own)
+            given_up = known.record.changed(claim=None, problem=problem, audited=calls)
+            if await self.findings.try_replace(known, given_up) is not None:
                 return
 
     async def end(
-        self, finding_id: str, state: FindingState, comment: str | None = None, *, token: str | None = None
+        self,
+        finding_id: str,
+        state: FindingState,
+        comment: str | None = None,
+        *,
+        token: str | None = None,
+        calls: Iterable[AuditedCall] | None = None,
     ) -> FindingRecord:
         """End a finding, or close it, unless it has ended otherwise.
 
@@ -190,6 +254,7 @@ class FindingActs:
             state: how.
             comment: of who closes it.
             token: of the claim of who has seen to it.
+            calls: that were brought about; all that have asked for it to end so, if nothing is said.
 
         Raises:
             Deferred: somebody else is about it.
@@ -199,10 +264,17 @@ class FindingActs:
             if not known.record.lifecycle.follows(known.record.state, state):
                 return known.record
             self._check_free(known.record, token)
+            await self._write_down(known.record.audited if calls is None else calls, state)
             ended = known.record.ended(state, self.clock(), comment)
             if (written := await self.findings.try_replace(known, ended)) is not None:
                 return written.record
         return await self.describe_finding(finding_id)
+
+    async def _write_down(self, calls: Iterable[AuditedCall], state: FindingState) -> None:
+        """Have the audit log say which calls asked for what a finding ends with."""
+        for each in calls:
+            if _ASKED[each.act] is state:
+                await self.took_effect(each.entry)
 
     async def _change(self, finding_id: str, changes: dict[str, object]) -> None:
         known = await self.findings.get(finding_id)
@@ -231,6 +303,9 @@ class FindingActs:
             occasion=str(finding.occurrence),
         )
 
+
+_ASKED = {Policy.MEND.value: FindingState.MENDED, Policy.ADOPT.value: FindingState.ADOPTED}
+"""How a finding ends when what was asked for is so."""
 
 _OVER = {
     FindingState.GONE: "what differed does not differ any more",

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import FindingState, SubjectKind
+from shared.domain.findings import SubjectKind
 from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stage
 from shared.errors import Deferred, NotFound
 from shared.workflows.reconciliation.finding_acts import FindingActs
@@ -194,7 +194,7 @@ class Reconciler(FindingActs):
             if finding.finding_id in now:
                 return (now[finding.finding_id],)
             with suppress(Deferred):  # who has mended it is about to say so
-                await self.end(finding.finding_id, FindingState.GONE)
+                await self.gone(finding.finding_id)
             return ()
 
         looks = {each.finding_id: partial(look, each) for each in unseen}

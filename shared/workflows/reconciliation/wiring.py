@@ -18,6 +18,9 @@ from shared.workflows.reconciliation.passes import Reconciler
 from shared.workflows.reconciliation.walking import Walk
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shared.domain.audit_entries import AuditedAct
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
@@ -49,6 +52,7 @@ def reconciler(
     group_work: GroupWorkflows,
     possession: Possession,
     outbox: Outbox,
+    took_effect: Callable[[AuditedAct], Awaitable[None]],
     settings: Settings,
     clock: Clock,
 ) -> Reconciler:
@@ -68,6 +72,7 @@ def reconciler(
         group_work: checks what is asked of groups, and has DPS follow them.
         possession: proves it to the services that want it proved.
         outbox: sends events.
+        took_effect: writes down in the audit log that an act took effect.
         settings: of the deployment.
         clock: gives the present time.
     """
@@ -137,6 +142,7 @@ def reconciler(
         outbox=outbox,
         share=Share(percent=settings.reconciliation_percent, hub_units=settings.hub_units),
         policies=settings.reconciliation_policy,
+        took_effect=took_effect,
         interval=settings.reconciliation_interval,
         clock=clock,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shared.evidence.tiles import ENTRIES, WIDTH, Tile, unbundled
 from shared.evidence.trees import GrowingTree
 from shared.evidence.verify import LogKeys, VerifierKey, leaf_hash
+from shared.ledger.audit_log import AuditTable
 from shared.ledger.checkpoints import Checkpoints
 from shared.workflows.evidence.acts import ActProjection, ActsToLog
 from shared.workflows.evidence.continuity import LogMemory
@@ -18,6 +19,7 @@ from shared.workflows.evidence.reading import LogReader
 from shared.workflows.evidence.sequencing import Sequencer
 from shared.workflows.evidence.signing import CheckpointSigner
 from shared.workflows.evidence.storage import LOG, LogStorage
+from shared.workflows.intake.audit import Audit
 from tests.unit.evidence.logs import ORIGIN, signing_key
 from tests.unit.pki.hierarchy import vault_of
 from tests.world.conductor import Conductor
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from shared.domain.epochs import LogMark
     from shared.evidence.head import Head
     from shared.pki.signing_keys import SignatureAlgorithm
+
+
+async def _no_group(_name: str) -> None:
+    return None
 
 
 class Vault:
@@ -82,6 +88,9 @@ class Place:
     def __post_init__(self) -> None:
         self.blobs = Blobs(self.conductor)
         self.rows, self.acts = Table("checkpoints", self.conductor), Table("actstolog", self.conductor)
+        self.audit = Audit(
+            log=AuditTable(Table("audit", self.conductor)), clock=self.clock, devices=_no_group, authorities=_no_group
+        )
         self.vault = Vault(self.conductor)
         self.remembered: LogMark | None = None
 
@@ -127,7 +136,12 @@ class Place:
         reader = LogReader(storage=self.storage, checkpoints=self.checkpoints, signer=signer, sequencer=sequencer)
         projection = ActProjection(acts=ActsToLog(table=self.acts), sequencer=sequencer)
         keys = KeyChanges(
-            storage=self.storage, checkpoints=self.checkpoints, sequencer=sequencer, signer=signer, clock=self.clock
+            storage=self.storage,
+            checkpoints=self.checkpoints,
+            sequencer=sequencer,
+            signer=signer,
+            took_effect=self.audit.took_effect,
+            clock=self.clock,
         )
         return Worker(sequencer, signer, reader, projection, keys)
 
