@@ -33,7 +33,7 @@ from shared.workflows.devices.own_entries import OwnEntries
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
-from shared.workflows.reconciliation.enrollments import EnrollmentLook
+from shared.workflows.reconciliation.enrollments import EnrollmentLook, OurAuthorities
 from shared.workflows.reconciliation.groups import GroupLook
 from shared.workflows.reconciliation.looking import DeviceLook
 from shared.workflows.reconciliation.passes import Reconciler
@@ -106,8 +106,7 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
     enrollments = EnrollmentLook(
         devices=devices,
         certificates=cast("Any", Certificates(fleet)),
-        records=nothing,
-        groups=nothing,
+        ours=OurAuthorities(records=nothing, groups=nothing),
         provisioning=provisioning,
     )
     entries = OwnEntries(provisioning=provisioning, groups=nothing, clock=clock)

@@ -18,7 +18,6 @@ from shared.errors import Rejected
 from shared.ledger.devices import Devices
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
-from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.moving import Moving, Plan
 
 
@@ -31,7 +30,7 @@ async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
         provisioning=services.clients.provisioning,
         hubs=services.clients.hubs,
         converger=services.converger,
-        linked=LinkedHubs(resource=services.clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock),
+        linked=services.linked_hubs,
         id_scope=settings.dps_id_scope,
         clock=clock,
     )

@@ -43,7 +43,6 @@ from shared.settings import InvalidSettings, Settings
 from shared.workflows.reconciliation.adopting import Adoption
 from shared.workflows.reconciliation.found_authorities import Brought, FoundAuthorities
 from shared.workflows.reconciliation.hub_identities import HubIdentities
-from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.service_devices import ServiceDevices
 from shared.workflows.reconciliation.taking_in import TakingIn
@@ -106,9 +105,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
                 identities=HubIdentities(
                     devices=devices,
                     hubs=clients.hubs,
-                    linked=LinkedHubs(
-                        resource=clients.dps_authorities, named=services.settings.iot_hub_service_urls, clock=clock
-                    ),
+                    linked=services.linked_hubs,
                     taking_in=taking_in,
                     clock=clock,
                 ),

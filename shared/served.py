@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from shared.workflows.intake.readiness import Readiness
     from shared.workflows.intake.rejections import RejectedMessages
     from shared.workflows.intake.webhooks import Webhooks
+    from shared.workflows.reconciliation.looking import LinkedHubs
     from shared.workflows.reconciliation.passes import Reconciler
     from shared.workflows.status.answers import StatusAnswers
     from shared.workflows.status.imported_lists import ServedLists
@@ -99,6 +100,7 @@ class Services:
     webhooks: Webhooks
     readiness: Readiness
     measurements: Measurements
+    linked_hubs: LinkedHubs
     reconciler: Reconciler
     own_host: OwnHost
 

@@ -57,6 +57,7 @@ from shared.workflows.intake.parts import Parts
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.wiring import audited, webhooks_of
+from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.wiring import reconciler
 from shared.workflows.status.imported_lists import ImportedLists, ServedLists
 from shared.workflows.status.measurements import Measurements
@@ -250,6 +251,7 @@ def build(
     webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
+    linked = LinkedHubs(resource=clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -362,6 +364,7 @@ def build(
         retention=placed.retention,
         webhooks=webhooks,
         own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),
+        linked_hubs=linked,
         reconciler=reconciler(
             table=table("findings"),
             devices=devices,
@@ -369,7 +372,7 @@ def build(
             groups=groups,
             records=records,
             keys=keys,
-            resource=clients.dps_authorities,
+            linked=linked,
             provisioning=provisioning,
             hubs=hubs,
             converger=converger,

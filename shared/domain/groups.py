@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -12,6 +12,9 @@ from shared.domain import lifecycles
 from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
 from shared.domain.words import KeyCustody
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 CaReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9\-._]{1,64}$")]
 
@@ -251,3 +254,16 @@ class GroupRecord(Record):
             ),
             updated_at=at,
         )
+
+
+def having(groups: Iterable[GroupRecord], authorities: Collection[str], *, deleted: bool = False) -> list[GroupRecord]:
+    """Give the groups of which one of some CAs is, was, or is about to be an issuing CA.
+
+    Args:
+        groups: among them, by id.
+        authorities: names of the CAs.
+        deleted: whether deleted ones count as well, and come last: they let nobody in, and say whose a device was.
+    """
+    found = [each for each in groups if not each.authorities.isdisjoint(authorities)]
+    there = [each for each in found if each.state is not GroupState.DELETED]
+    return [*there, *(each for each in found if each.state is GroupState.DELETED)] if deleted else there

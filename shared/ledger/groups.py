@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared import acting
-from shared.domain.groups import GroupRecord
+from shared.domain.groups import GroupRecord, having
 from shared.ledger.rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
@@ -51,6 +51,10 @@ class Groups:
         """List all groups by id."""
         async for record in self._rows.list("PartitionKey eq @partition", {"partition": _PARTITION}):
             yield record
+
+    async def having(self, authorities: Collection[str], *, deleted: bool = False) -> Sequence[GroupRecord]:
+        """Find the groups of some CAs, as :func:`shared.domain.groups.having` does."""
+        return having([each async for each in self.list()], authorities, deleted=deleted)
 
 
 def _asked(before: GroupRecord | None, record: GroupRecord) -> GroupRecord:

@@ -16,6 +16,8 @@ from shared.domain.words import RevocationReason
 from shared.errors import Deferred, NotFound, Rejected
 from shared.moving import move
 from shared.pki.names import serial_text
+from shared.restoration import restoration_of
+from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.moving import Moving, Plan
 from tests.unit.adopting import GROUP, Deployment
@@ -119,6 +121,7 @@ async def test_the_exit_status_says_whether_devices_are_left_or_the_hub_is_wrong
             tables=subject, provisioning=subject.provisioning, hubs=subject.hubs, dps_authorities=subject.places
         ),
         converger=subject.app.converger,
+        linked_hubs=subject.app.linked_hubs,
         clock=subject.app.clock,
         close=close,
     )
@@ -262,3 +265,10 @@ async def test_nobody_is_sent_to_a_dps_that_does_not_have_the_group() -> None:
     del subject.provisioning.groups[GROUP]
     with pytest.raises(NotFound, match="does not have the enrollment group 'line', and would refuse its devices"):
         await moving(subject).left(Plan(enrollment_group=GROUP))
+
+
+async def test_the_hubs_that_are_linked_to_the_dps_are_asked_for_by_one_and_kept_for_all() -> None:
+    """Reconciliation, the restoration of a ledger and moving: each would ask for itself."""
+    app = (await Deployment().begin()).app
+    assert restoration_of(app, Brought()).adoption.devices.identities.linked is app.linked_hubs  # type: ignore[union-attr]
+    assert app.reconciler.walk.look.linked is app.linked_hubs

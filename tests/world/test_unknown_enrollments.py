@@ -5,6 +5,7 @@ Whoever may write to the DPS can let a device in by one, and no group lists the 
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -244,3 +245,46 @@ async def test_the_entry_of_a_device_that_was_taken_over_from_the_services_is_no
     unseen = {"unseen": True, "sha256_thumbprints": (OTHERS,), "held": (), "certificate": None}
     await fleet.world.devices.replace(known, known.record.changed(**unseen))
     assert await fleet.reconciler.walk.look.differences(DEVICE, Budget()) == []
+
+
+async def operations(strangers: int, *, of: Callable[[str], x509.Certificate]) -> Counter[str]:
+    """Count what a pass asks the services for beside so many entries of others that were found before."""
+    fleet, certificate = await fleet_of(), of(STRANGER)
+    for number in range(strangers):
+        name = f"zz-{number:05d}"
+        entry = with_info(individual_enrollment(name, None, "enabled", certificate), None)
+        fleet.world.provisioning.enrollments[name] = {**entry, "etag": '"theirs"'}
+    assert len(await fleet.look()) == min(strangers, 100), "findings of a page"
+    conductor = fleet.world.conductor
+    conductor.start("pass", _one_more(fleet))
+    await conductor.advance("pass")
+    assert conductor.outcome("pass") is None
+    return Counter(conductor.steps["pass"])
+
+
+async def _one_more(fleet: Fleet) -> None:
+    await fleet.look()
+
+
+def of_others(_name: str) -> x509.Certificate:
+    return hierarchy().root.certificate
+
+
+@pytest.mark.parametrize("of", [of_others, signed_here])
+async def test_for_each_entry_of_others_a_pass_reads_that_entry_and_its_device_and_nothing_that_it_has_read_before(
+    of: Callable[[str], x509.Certificate],
+) -> None:
+    """They are found already. All CAs, and all groups, are read once for a step, and not for each entry."""
+    few, many = await operations(10, of=of), await operations(210, of=of)
+    assert sum(many.values()) < 210 * 10
+    more = {label: count - few[label] for label, count in many.items() if count > few[label]}
+    steps = more.pop("dps.page_of_enrollments")
+    assert steps < 10
+    for listed in ("issuers.query", "groups.query"):
+        assert more.pop(listed, 0) <= steps, "once for a step"
+    again = 64 * steps  # compared, and not looked at, since the budget of a step had come to its end
+    assert more.pop("identities.get") <= 4 * 200 + 2 * again, "the device and who has its id, or the certificate, twice"
+    assert (more.pop("dps.get_enrollment"), more.pop("dps.get_registration")) == (200, 200)
+    assert more.pop("findings.get") <= 200 + 16
+    assert more.pop("findings.replace") <= 200 + 16
+    assert more == {}

@@ -7,13 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OVER, AuthorityRecord
-from shared.domain.groups import GroupState
 from shared.domain.restoration import CAUSE
 from shared.domain.revocation import is_unseen
 from shared.workflows.many import pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
@@ -88,7 +87,7 @@ class AuthorityReach:
     async def groups_under(self, name: str) -> tuple[str, ...]:
         """Name the enrollment groups that have a CA, or one below it."""
         names = {name, *(record.name for record in await self.below(name, deep=True))}
-        return tuple(sorted(each.enrollment_group for each in await self.groups_with(names)))
+        return tuple(each.enrollment_group for each in await self.groups.having(names))
 
     async def below(self, name: str, *, deep: bool = False, over: bool = False) -> list[AuthorityRecord]:
         """Find the CAs that a CA has signed and that others may still trust, or all below it.
@@ -109,17 +108,9 @@ class AuthorityReach:
             ahead += [each.name for each in here] if deep else []
         return found
 
-    async def groups_of(self, name: str) -> list[GroupRecord]:
+    async def groups_of(self, name: str) -> Sequence[GroupRecord]:
         """Find the enrollment groups that a CA signs for, has signed for, or is about to."""
-        return await self.groups_with({name})
-
-    async def groups_with(self, names: set[str]) -> list[GroupRecord]:
-        """Find the enrollment groups of which one of some CAs is, was, or is about to be the issuer."""
-        return [
-            each
-            async for each in self.groups.list()
-            if each.state is not GroupState.DELETED and names & each.authorities
-        ]
+        return await self.groups.having({name})
 
     async def _devices(self, authorities: Iterable[str]) -> set[str]:
         """Name those with a certificate in force of some CAs; more than are counted are not all of them."""

@@ -86,7 +86,7 @@ class IssuersDevices:
         return found, _written(present, following)
 
     async def _places(self, names: set[str]) -> list[_Place]:
-        groups = [each.enrollment_group for each in await self.reach.groups_with(names)]
+        groups = [each.enrollment_group for each in await self.reach.groups.having(names)]
         return sorted(
             [(_Round.LET_IN, each) for each in names]
             + [(_Round.UNSEEN, each) for each in groups]

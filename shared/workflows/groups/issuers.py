@@ -174,7 +174,7 @@ async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups
         raise Rejected.because(
             f"{name!r} is {kind}; a device is signed by an issuing CA, whose path length is 0", field="issuer"
         )
-    having = [each async for each in groups.list() if name in each.authorities]
+    having = await groups.having({name}, deleted=True)
     shut = [each for each in having if each.state in {GroupState.DISABLED, GroupState.DELETED}]
     if shut and len(shut) == len(having):
         raise Conflict.because(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.groups import GroupState
 from shared.errors import Conflict
 
 if TYPE_CHECKING:
@@ -25,11 +24,9 @@ async def check_free(groups: Groups, group_id: str, authority: str, *, by_refere
     Raises:
         Conflict: another one has it.
     """
-    async for other in groups.list():
+    for other in await groups.having({authority}):
         shared = by_reference and other.ca_references is not None
-        if other.enrollment_group == group_id or other.state is GroupState.DELETED or shared:
-            continue
-        if authority in other.authorities:
+        if other.enrollment_group != group_id and not shared:
             raise Conflict.because(
                 f"{authority!r} is an issuing CA of the enrollment group {other.enrollment_group!r}, and DPS finds a "
                 "device's group by its CA; name another, or leave it out to have one made",

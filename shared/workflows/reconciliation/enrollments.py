@@ -10,11 +10,12 @@ read, is not the app's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import HeldCertificate, attests_by_certificates, held_certificates
-from shared.domain.groups import STATUS
+from shared.domain.groups import STATUS, having
 from shared.domain.unknown_devices import unknown_enrollment
 from shared.pki import names
 from shared.pki.certificates import issued_by
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from shared.domain.attestations import Entry
     from shared.domain.certificates import CertificateRecord
     from shared.domain.findings import Difference
+    from shared.domain.groups import GroupRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
@@ -37,14 +39,48 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.budget import Budget
 
 
+@dataclass(slots=True, kw_only=True)
+class OurAuthorities:
+    """The CAs of the ledger, and the groups that have them: read once for a step of a pass, however much it looks at.
+
+    A CA that is made meanwhile is looked for by the next step: until then who has its certificate is a stranger.
+    """
+
+    records: Authorities
+    groups: Groups
+    _certificates: Sequence[tuple[str, x509.Certificate]] | None = None
+    _groups: Sequence[GroupRecord] | None = None
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def forget(self) -> None:
+        """Have them read anew when they are asked for next."""
+        self._certificates = self._groups = None
+
+    async def signer_of(self, held: HeldCertificate) -> str | None:
+        """Name the CA of ours that has signed a certificate; where DPS does not show it, its issuer's name says so."""
+        async with self._reading:
+            if self._certificates is None:
+                listed = [record async for record in self.records.list()]
+                self._certificates = [(each.name, one) for each in listed for one in all_certificates(each)]
+            known = self._certificates
+        return next((name for name, certificate in known if _has_signed(certificate, held)), None)
+
+    async def group_of(self, authority: str) -> str | None:
+        """Name the enrollment group that lets devices in by a CA."""
+        async with self._reading:
+            if self._groups is None:
+                self._groups = [each async for each in self.groups.list()]
+            known = self._groups
+        return next((each.enrollment_group for each in having(known, {authority})), None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrollmentLook:
     """Looks at them, one by one."""
 
     devices: Devices
     certificates: Certificates
-    records: Authorities
-    groups: Groups
+    ours: OurAuthorities
     provisioning: ProvisioningService
 
     async def differences(self, registration_id: str, budget: Budget) -> Sequence[Difference]:
@@ -64,7 +100,7 @@ class EnrollmentLook:
         rogue = await self.rogue(held or ())
         if rogue is None and await self._was_asked_for(entry):
             return None
-        group = await self._group_of(rogue[1]) if rogue is not None else None
+        group = await self.ours.group_of(rogue[1]) if rogue is not None else None
         return unknown_enrollment(entry, registration, held, rogue=rogue, group=group)
 
     async def _was_asked_for(self, entry: Entry) -> bool:
@@ -75,24 +111,12 @@ class EnrollmentLook:
     async def rogue(self, held: Iterable[HeldCertificate]) -> tuple[HeldCertificate, str] | None:
         """Give the first certificate that a CA of ours has signed and the ledger does not have, and name that CA."""
         for each in held:
-            known = await self.certificates.get(each.serial_number)
-            if known is not None and _is_same(known.record, each):
+            if (authority := await self.ours.signer_of(each)) is None:
                 continue
-            if (authority := await self._signer_of(each)) is not None:
+            known = await self.certificates.get(each.serial_number)
+            if known is None or not _is_same(known.record, each):
                 return each, authority
         return None
-
-    async def _signer_of(self, held: HeldCertificate) -> str | None:
-        """Name the CA of ours that has signed a certificate; where DPS does not show it, its issuer's name says so."""
-        async for record in self.records.list():
-            if any(_has_signed(certificate, held) for certificate in all_certificates(record)):
-                return record.name
-        return None
-
-    async def _group_of(self, authority: str) -> str | None:
-        """Name the enrollment group that has a CA."""
-        found = [each.enrollment_group async for each in self.groups.list() if authority in each.authorities]
-        return min(found, default=None)
 
 
 def _has_signed(certificate: x509.Certificate, held: HeldCertificate) -> bool:

@@ -161,6 +161,7 @@ class Reconciler(FindingActs):
         self, known: Versioned[ReconciliationRecord], spent: Sequence[Spent]
     ) -> Versioned[ReconciliationRecord] | None:
         record, budget = known.record, self.share.budget(spent, self.clock())
+        self.walk.enrollments.ours.forget()
         if record.registration_id is not None and record.stage is Stage.DEVICES:
             seen = await self.walk.look.differences(record.registration_id, budget)
             step = Step(place=record.entered(Stage.GONE), looked_at=1, differences=tuple(seen))

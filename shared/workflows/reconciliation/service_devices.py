@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import attests_by_certificates, held_certificates
 from shared.domain.entries import own_settings, place_of
-from shared.domain.groups import STATUS, GroupState
+from shared.domain.groups import STATUS, GroupState, having
 from shared.domain.restoration import CAUSE, taken_over, with_own_entry
 from shared.ledger.table import Stale
 from shared.pki import names
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.attestations import HeldCertificate
+    from shared.domain.groups import GroupRecord
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
     from shared.ports.hubs import HubIdentity, IotHubRegistries
@@ -67,7 +68,7 @@ class ServiceDevices:
             async for registrations in pages(listed):
                 for line in await self._registered(group.enrollment_group, registrations):
                     yield line
-        by_entry = partial(self._by_entry, await self._groups_by_authority())
+        by_entry = partial(self._by_entry, [each async for each in self.groups.list()])
         async for line in self._told(by_entry, pages(self.provisioning.page_of_enrollments)):
             yield line
         async for line in self.identities.take_over(brought):
@@ -115,11 +116,7 @@ class ServiceDevices:
             registration_id, FoundCertificate(certificate=used, where="its individual enrollment", cause=CAUSE)
         )
 
-    async def _groups_by_authority(self) -> dict[str, str]:
-        """Give the groups, by the names of their CAs."""
-        return {name: each.enrollment_group async for each in self.groups.list() for name in each.authorities if name}
-
-    async def _by_entry(self, groups: Mapping[str, str], entry: dict[str, Any]) -> str | None:
+    async def _by_entry(self, groups: Sequence[GroupRecord], entry: dict[str, Any]) -> str | None:
         """Take a device over by what its entry, its registration and its hub say of its certificate.
 
         One that is known is to have its entry: that may keep out a certificate which its group would let in. A disabled
@@ -127,7 +124,7 @@ class ServiceDevices:
         a device that was shut out without its certificate, which has one that nobody has.
 
         Args:
-            groups: of the ledger, by the names of their CAs.
+            groups: of the ledger, by id.
             entry: as DPS has it.
         """
         registration_id = str(entry["registrationId"]).lower()
@@ -152,7 +149,7 @@ class ServiceDevices:
                 f"{'disabled' if disabled else 'enabled'}, and accepts {accepts}; it is {where}, with thumbprint "
                 f"{shown}. If nobody needs it, delete its enrollment in DPS, and its identity"
             )
-        group = next((groups[each] for each in issuers if each in groups), None)
+        group = next((each.enrollment_group for each in having(groups, issuers, deleted=True)), None)
         record = taken_over(registration_id, group=group, place=place, thumbprints=thumbprints, at=self.clock())
         try:
             await self.devices.insert(record if disabled else has_entry(record))

@@ -166,9 +166,9 @@ class TakingIn:
         return await self.group_of(issuer), place
 
     async def group_of(self, issuer: str) -> str | None:
-        """Find a group that has a CA."""
-        groups = [each.enrollment_group async for each in self.groups.list() if issuer in each.authorities]
-        return groups[0] if groups else None
+        """Find the group of a CA; a deleted one only if there is no other."""
+        found = await self.groups.having({issuer}, deleted=True)
+        return found[0].enrollment_group if found else None
 
     async def _is_used(self, record: DeviceRecord, thumbprint: str) -> bool:
         if not (record.assigned_hub and record.device_id):

@@ -54,6 +54,8 @@ PAGE = 1000
 """Devices, entries or registrations of a page."""
 
 _AT_ONCE = 16
+_COMPARED = 4 * _AT_ONCE
+"""Entries or registrations that are compared before the first of them is looked at alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,32 @@ class Walk:
             for each in await gathered(one, now, self._gate):
                 failed += each is None
                 found += each or ()
+        return Looked(differences=tuple(found), failed=failed)
+
+    async def _looked_after(
+        self,
+        page: Iterable[str],
+        compare: Callable[[str], Awaitable[Look | None]],
+        room: Callable[[Iterable[str]], float],
+    ) -> Looked:
+        """Compare what is on a page, a part at a time, and look at what looks different, as far as the budget goes.
+
+        What comes after that is not compared: the step that reads the page again would do it a second time.
+
+        Args:
+            page: ids of what is on it.
+            compare: gives how to look closer at one that looks different.
+            room: tells how many more of some may be looked at.
+        """
+        found, failed, todo = list[Difference](), 0, sorted(page)
+        while todo:
+            part, todo = todo[:_COMPARED], todo[_COMPARED:]
+            compared = zip(part, await gathered(compare, part, self._gate), strict=True)
+            looks = {identifier: look for identifier, look in compared if look is not None}
+            looked = await self.look_at(looks, partial(room, looks))
+            found, failed = [*found, *looked.differences], failed + looked.failed
+            if looked.left is not None:
+                return Looked(differences=tuple(found), failed=failed, left=looked.left)
         return Looked(differences=tuple(found), failed=failed)
 
     async def again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
@@ -179,9 +207,8 @@ class Walk:
             suspect = await self.look.suspect(known.record, Seen(entry=entry))
             return partial(self.look.differences, identifier, budget) if suspect else None
 
-        found = await gathered(compare, sorted(entries), self._gate)
-        looks = {identifier: look for identifier, look in zip(sorted(entries), found, strict=True) if look}
-        return step_of(place, following, entries, await self.look_at(looks, lambda: self.looks(budget)))
+        looked = await self._looked_after(entries, compare, lambda _: self.looks(budget))
+        return step_of(place, following, entries, looked)
 
     # --- registrations ---
 
@@ -200,10 +227,11 @@ class Walk:
             following = place.entered(Stage.REGISTRATIONS, behind[0])
         registrations = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
         compare = partial(self._registration, group, registrations, budget)
-        found = await gathered(compare, sorted(registrations), self._gate)
-        looks = {identifier: look for identifier, look in zip(sorted(registrations), found, strict=True) if look}
-        hubs = {str(registrations[each].get("assignedHub") or "") for each in looks} - {""}
-        looked = await self.look_at(looks, lambda: self.looks(budget, hubs))
+
+        def room(looks: Iterable[str]) -> float:
+            return self.looks(budget, {str(registrations[each].get("assignedHub") or "") for each in looks} - {""})
+
+        looked = await self._looked_after(registrations, compare, room)
         return step_of(place.changed(at=group.enrollment_group), following, registrations, looked)
 
     async def _page_of_registrations(

@@ -9,9 +9,9 @@ from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
-from shared.workflows.reconciliation.enrollments import EnrollmentLook
+from shared.workflows.reconciliation.enrollments import EnrollmentLook, OurAuthorities
 from shared.workflows.reconciliation.groups import GroupLook
-from shared.workflows.reconciliation.looking import DeviceLook, LinkedHubs
+from shared.workflows.reconciliation.looking import DeviceLook
 from shared.workflows.reconciliation.mending import Mending
 from shared.workflows.reconciliation.mending_groups import GroupMending
 from shared.workflows.reconciliation.passes import Reconciler
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
-    from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.ports.rows import Table
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
+    from shared.workflows.reconciliation.looking import LinkedHubs
 
 
 def reconciler(
@@ -45,7 +45,7 @@ def reconciler(
     groups: Groups,
     records: Authorities,
     keys: AuthorityKeys,
-    resource: DpsCaCertificates | None,
+    linked: LinkedHubs,
     provisioning: ProvisioningService,
     hubs: IotHubRegistries,
     converger: DeviceConverger,
@@ -65,7 +65,7 @@ def reconciler(
         groups: all groups.
         records: all CAs.
         keys: their keys.
-        resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
+        linked: the hubs that devices may be in.
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
@@ -76,12 +76,10 @@ def reconciler(
         settings: of the deployment.
         clock: gives the present time.
     """
-    linked = LinkedHubs(resource=resource, named=settings.iot_hub_service_urls, clock=clock)
     enrollments = EnrollmentLook(
         devices=devices,
         certificates=converger.certificates,
-        records=records,
-        groups=groups,
+        ours=OurAuthorities(records=records, groups=groups),
         provisioning=provisioning,
     )
     look = DeviceLook(
