@@ -166,7 +166,7 @@ class TakingIn:
         return await self.group_of(issuer), place
 
     async def group_of(self, issuer: str) -> str | None:
-        """Find the group of a CA; a deleted one only if there is no other."""
+        """Find the group of a CA; a deleted one if it was the only one that had it."""
         found = await self.groups.having({issuer}, deleted=True)
         return found[0].enrollment_group if found else None
 
