@@ -12,7 +12,7 @@ from shared.domain.restoration import CAUSE, kept_out, placed, taken_over
 from shared.domain.words import RevocationReason
 from shared.pki import names
 from shared.workflows.devices.changes import change
-from shared.workflows.many import gathered, pages
+from shared.workflows.many import AT_ONCE, gathered, pages
 from shared.workflows.reconciliation.taking_in import FoundCertificate
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.looking import LinkedHubs
     from shared.workflows.reconciliation.taking_in import TakingIn
 
-_AT_ONCE = 16
-
 type _Place = tuple[str, str]
 """A hub, in lower case, and a device id there."""
 
@@ -43,7 +41,7 @@ class HubIdentities:
     linked: LinkedHubs
     taking_in: TakingIn
     clock: Clock
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def take_over(self, brought: Sequence[x509.Certificate]) -> AsyncIterator[str]:
         """Look at all of them, when the devices are known that DPS knows; give what became of those that it does not.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -11,10 +13,11 @@ from shared.domain.restoration import CAUSE
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
+from shared.workflows.many import AT_ONCE, in_parts
 from shared.workflows.reconciliation.taking_in import FoundCertificate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from shared.ledger.certificates import Certificates
     from shared.ports.blobs import Blobs
@@ -42,9 +45,10 @@ class RestoredCertificates:
     taking_in: TakingIn
     logged: list[Mapping[str, Any]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def take_back(self, since: datetime | None) -> AsyncIterator[str]:
-        """Enter the certificates of bundles, those of one device in the order in which they were made.
+        """Enter the certificates of bundles, of some devices at a time, each device's in the order of their making.
 
         A log that reaches back to the copy names all that may be missing. Without one, as where the log was lost and
         another one was begun, every bundle is looked at.
@@ -53,14 +57,23 @@ class RestoredCertificates:
             since: how far the ledger had come by its epoch; ``None`` if it had none.
         """
         reaches_back = await self._read_log(since)
+        by_device = defaultdict[str, list[tuple[str, str]]](list)
         for entry in self.logged:
             if entry["type"] == "certificate" and entry["kind"] == "device":
-                each = await self._found(bundle_name(entry["subject"], entry["serialNumber"]), entry["cause"])
-                if each is not None:
-                    yield await self.taking_in.enter(entry["subject"], each)
+                name = bundle_name(entry["subject"], entry["serialNumber"])
+                by_device[entry["subject"]].append((name, entry["cause"]))
+        async for lines in in_parts(self._of_log, by_device.items(), self._gate):
+            for line in lines:
+                yield line
         if not reaches_back:
             async for line in self._of_all_bundles():
                 yield line
+
+    async def _of_log(self, logged: tuple[str, Sequence[tuple[str, str]]]) -> list[str]:
+        """Enter the certificates of a device that were logged, each with its cause; say what became of each."""
+        registration_id, bundles = logged
+        found = [each for name, cause in bundles if (each := await self._found(name, cause)) is not None]
+        return [await self.taking_in.enter(registration_id, each) for each in found]
 
     async def _read_log(self, since: datetime | None) -> bool:
         """Read what was logged since a time, and tell whether the log has older entries.
@@ -81,10 +94,16 @@ class RestoredCertificates:
 
     async def _of_all_bundles(self) -> AsyncIterator[str]:
         names = await self.blobs.names(BUNDLES, "")
-        for registration_id, its in groupby(names, key=lambda name: name.rpartition("/")[0]):
-            found = [each for name in its if (each := await self._found(name, CAUSE)) is not None]
-            for each in sorted(found, key=lambda it: it.certificate.not_valid_before_utc):
-                yield await self.taking_in.enter(registration_id, each)
+        by_device = [(device, list(its)) for device, its in groupby(names, key=lambda name: name.rpartition("/")[0])]
+        async for lines in in_parts(self._of_bundles, by_device, self._gate):
+            for line in lines:
+                yield line
+
+    async def _of_bundles(self, stored: tuple[str, Sequence[str]]) -> list[str]:
+        registration_id, names = stored
+        found = [each for name in names if (each := await self._found(name, CAUSE)) is not None]
+        found.sort(key=lambda it: it.certificate.not_valid_before_utc)
+        return [await self.taking_in.enter(registration_id, each) for each in found]
 
     async def _found(self, name: str, cause: str) -> FoundCertificate | None:
         """Read the certificate of a bundle; ``None`` if the ledger has it, or the bundle is gone, or is not one."""

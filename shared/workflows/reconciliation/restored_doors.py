@@ -1,12 +1,13 @@
 """Compares the doors of devices with a ledger that was put back.
 
 What is shut stays shut: why, nobody can tell. What the ledger has shut is shut again, though others have opened it
-since: who knows that it is to be open says so.
+since: who knows that it is to be open says so. Devices of a page are looked at some at a time, each by itself.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,16 @@ from shared.domain.upkeep import switched
 from shared.domain.words import RevocationReason
 from shared.workflows.devices.changes import change, unsettled
 from shared.workflows.devices.entry_certificates import serial_numbers_of
-from shared.workflows.many import pages
+from shared.workflows.many import AT_ONCE, in_parts, pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
     from shared.pki.list_checks import ListedCertificate
-    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock
 
@@ -47,6 +48,7 @@ class RestoredDoors:
     hubs: IotHubRegistries
     is_lost: bool
     clock: Clock
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def compare(self, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
         """Keep out what DPS, a hub or the ledger keeps out; say whom. What is entered is still to be brought about.
@@ -56,13 +58,18 @@ class RestoredDoors:
         """
         disabled = set[str]()
         async for entries in pages(self.provisioning.page_of_enrollments):
-            for entry in entries:
-                if entry.get(STATUS) == "disabled":
-                    disabled.add(str(entry["registrationId"]).lower())
-                    async for line in self._kept_out(entry, listed):
-                        yield line
+            shut = [each for each in entries if each.get(STATUS) == "disabled"]
+            disabled |= {str(each["registrationId"]).lower() for each in shut}
+            async for line in self._told(partial(self._kept_out, listed), shut):
+                yield line
         async for line in self._of_ledger(disabled):
             yield line
+
+    async def _told[T](self, call: Callable[[T], Awaitable[str | None]], items: Iterable[T]) -> AsyncIterator[str]:
+        """Do something about each item, some at a time; give what is to be said, in their order."""
+        async for line in in_parts(call, items, self._gate):
+            if line is not None:
+                yield line
 
     async def _of_ledger(self, disabled: Collection[str]) -> AsyncIterator[str]:
         """Look at the doors of the ledger's devices.
@@ -74,34 +81,34 @@ class RestoredDoors:
             for each in records:
                 if not each.settled:  # its note may have been gone when the copy came to the notes
                     await self.devices.enter_unsettled(unsettled(each, self.clock()))
-            async for line in self._at_hubs(records):
+            for hub in sorted({each.assigned_hub for each in records if each.assigned_hub}):
+                here = {each.device_id: each for each in records if each.assigned_hub == hub and each.device_id}
+                found = await self.hubs.find(hub, list(here))
+                async for line in self._told(partial(self._at_hub, hub, here), found.items()):
+                    yield line
+            async for line in self._told(partial(self._at_dps, disabled), records):
                 yield line
-            for each in records:
-                if await self._is_open_at_dps(each, disabled):
-                    async for line in self._shut_again(each.registration_id, DPS):
-                        yield line
 
-    def _kept_out(self, entry: Entry, listed: Mapping[str, ListedCertificate]) -> AsyncIterator[str]:
+    async def _kept_out(self, listed: Mapping[str, ListedCertificate], entry: Entry) -> str | None:
         registration_id = str(entry["registrationId"]).lower()
         if not self.is_lost:
-            return self._disable(registration_id, DPS, entry)
+            return await self._disable(registration_id, DPS, entry)
         told = [listed[each] for each in serial_numbers_of(entry) if each in listed]
-        return self._keep_out(registration_id, told[0] if told else None)
+        return await self._keep_out(registration_id, told[0] if told else None)
 
-    async def _at_hubs(self, records: Sequence[DeviceRecord]) -> AsyncIterator[str]:
-        for hub in sorted({each.assigned_hub for each in records if each.assigned_hub}):
-            here = {each.device_id: each for each in records if each.assigned_hub == hub}
-            found = await self.hubs.find(hub, [each for each in here if each])
-            for device_id, identity in found.items():
-                record = here[device_id]
-                if not identity.enabled:
-                    lines = self._disable(record.registration_id, hub)
-                elif record.settled and (record.shut_out or record.disabled):
-                    lines = self._shut_again(record.registration_id, hub)
-                else:
-                    continue
-                async for line in lines:
-                    yield line
+    async def _at_hub(
+        self, hub: str, records: Mapping[str, DeviceRecord], found: tuple[str, HubIdentity]
+    ) -> str | None:
+        record, identity = records[found[0]], found[1]
+        if not identity.enabled:
+            return await self._disable(record.registration_id, hub)
+        if record.settled and (record.shut_out or record.disabled):
+            return await self._shut_again(record.registration_id, hub)
+        return None
+
+    async def _at_dps(self, disabled: Collection[str], record: DeviceRecord) -> str | None:
+        is_open = await self._is_open_at_dps(record, disabled)
+        return await self._shut_again(record.registration_id, DPS) if is_open else None
 
     async def _is_open_at_dps(self, record: DeviceRecord, disabled: Collection[str]) -> bool:
         """Tell whether DPS lets in what the ledger keeps out; what is under way is brought about anyway.
@@ -121,7 +128,7 @@ class RestoredDoors:
         held = [record.find(each) for each in serial_numbers_of(entry)] if entry is not None else []
         return entry is None or any(each is not None and each.state is CertificateState.REVOKED for each in held)
 
-    async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> AsyncIterator[str]:
+    async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> str | None:
         """Keep a device out whose entry is disabled, by every door: the ledger alone will know that it was.
 
         Args:
@@ -131,20 +138,19 @@ class RestoredDoors:
         reason = RevocationReason(listed.reason) if listed else RevocationReason.CERTIFICATE_HOLD
         act = partial(kept_out, reason=reason, at=listed.revoked_at if listed else self.clock())
         if await self._changed(registration_id, act) is None:
-            return
+            return None
         if listed is not None:
-            yield f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
-        else:
-            yield (
-                f"{registration_id}: it is on hold, since it is disabled in {DPS}; not known: whether it was revoked. "
-                "Reinstate it, or revoke it"
-            )
+            return f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+        return (
+            f"{registration_id}: it is on hold, since it is disabled in {DPS}; not known: whether it was revoked. "
+            "Reinstate it, or revoke it"
+        )
 
-    async def _shut_again(self, registration_id: str, where: str) -> AsyncIterator[str]:
+    async def _shut_again(self, registration_id: str, where: str) -> str | None:
         """Have what the ledger keeps out shut out again, unless that is under way."""
         record = await self._changed(registration_id, partial(shut_again, where=where, at=self.clock()))
         if record is None:
-            return
+            return None
         if record.on_hold:
             said = "it is on hold in the ledger, and is shut out again; reinstate it if its hold was undone meanwhile"
         elif record.shut_out:
@@ -153,9 +159,9 @@ class RestoredDoors:
             said = "it is disabled in the ledger, and is shut out again; enable it if that was done meanwhile"
         else:
             said = "the ledger keeps it out there, or one of its certificates, and it is shut out again"
-        yield f"{registration_id}: {where} lets it in; {said}"
+        return f"{registration_id}: {where} lets it in; {said}"
 
-    async def _disable(self, registration_id: str, where: str, entry: Entry | None = None) -> AsyncIterator[str]:
+    async def _disable(self, registration_id: str, where: str, entry: Entry | None = None) -> str | None:
         """Enter that a device is kept out: by its individual enrollment or, without one, by its hub."""
 
         def disabled(record: DeviceRecord) -> DeviceRecord:
@@ -165,12 +171,13 @@ class RestoredDoors:
             known = record if entry is None else record.changed(entry_disabled=True)
             return known if record.disabled else switched(known, enabled=False, reason=_WHY, at=self.clock())
 
-        if await self._changed(registration_id, disabled) is not None:
-            also = ", and its individual enrollment" if entry is not None else ""
-            yield (
-                f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it{also}, "
-                "or revoke it"
-            )
+        if await self._changed(registration_id, disabled) is None:
+            return None
+        also = ", and its individual enrollment" if entry is not None else ""
+        return (
+            f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it{also}, "
+            "or revoke it"
+        )
 
     async def _changed(self, registration_id: str, act: Callable[[DeviceRecord], DeviceRecord]) -> DeviceRecord | None:
         """Enter an act; ``None`` if nothing has to follow it, or the ledger does not know the device."""

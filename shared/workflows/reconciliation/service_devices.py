@@ -15,7 +15,7 @@ from shared.domain.restoration import CAUSE, taken_over, with_own_entry
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.workflows.devices.changes import change
-from shared.workflows.many import gathered, pages
+from shared.workflows.many import AT_ONCE, gathered, pages
 from shared.workflows.reconciliation.taking_in import FoundCertificate
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.hub_identities import HubIdentities
     from shared.workflows.reconciliation.taking_in import TakingIn
 
-_AT_ONCE = 16
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDevices:
@@ -51,7 +49,7 @@ class ServiceDevices:
     identities: HubIdentities
     taking_in: TakingIn
     clock: Clock
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def take_over(self, brought: Sequence[x509.Certificate]) -> AsyncIterator[str]:
         """Take them over; those that are known are left. Give what became of each, and what can't be known of it.

@@ -1,0 +1,212 @@
+"""Takes back the revocations that published CRLs name and a ledger that was put back has forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shared.domain.authorities import AuthorityAction
+from shared.domain.authority_acts import Wanted, decided
+from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.restoration import CAUSE, JUMP, found_revoked, of_nobody
+from shared.domain.words import CertificateKind, RevocationReason
+from shared.errors import Conflict, Deferred, Rejected
+from shared.ledger.table import Stale
+from shared.pki.list_checks import ListedCertificate, listed_certificates
+from shared.workflows.authorities.changes import change as change_authority
+from shared.workflows.devices.changes import change
+from shared.workflows.many import AT_ONCE, in_parts
+from shared.workflows.reconciliation.found_authorities import number_of
+from shared.workflows.status.former_lists import keep_listed, revocation_of
+from shared.workflows.status.revocation_lists import CRLS
+from shared.workflows.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from shared.domain.authorities import AuthorityRecord
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.pki.issuers import Issuer
+    from shared.ports.blobs import Blobs
+    from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.intake.outbox import Clock
+
+    type Listed = tuple[str, ListedCertificate]
+    """The name of a CA, and what its list says of a certificate."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RestoredRevocations:
+    """Enters revocations, some at a time.
+
+    Attributes:
+        issuers: the CAs, by name; those that are loaded here are put there.
+        is_lost: whether the ledger was lost, so that no list is missing that it knew of.
+        missing: CAs that have published lists, of which the last one is not there.
+    """
+
+    authorities: CertificateAuthorities
+    certificates: Certificates
+    devices: Devices
+    blobs: Blobs
+    issuers: dict[str, Issuer]
+    is_lost: bool
+    clock: Clock
+    missing: list[str] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    """The highest numbers that lists of CAs are known to have reached."""
+    _entered: dict[str, set[str]] = field(default_factory=dict)
+    """Certificates that are on the ledger's list of a CA, as they were before anything was entered here."""
+    _turns: Turns = field(default_factory=Turns)
+    """Of devices: two of one device's certificates may be listed."""
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def listed(self) -> Sequence[Listed]:
+        """Give everything that the CAs have revoked, CA after CA."""
+        return [(each.name, entry) async for each in self.authorities.list() for entry in await self._revoked_by(each)]
+
+    async def enter(self, revoked: Sequence[Listed], *, may_wait: bool) -> AsyncIterator[str]:
+        """Enter revocations that lists name; say what became of each, in the order of the lists.
+
+        Args:
+            revoked: from :meth:`listed`.
+            may_wait: whether those of certificates that are not known may be found out about later.
+        """
+        async for line in in_parts(partial(self._revoke, may_wait=may_wait), revoked, self._gate):
+            if line is not None:
+                yield line
+
+    async def jump(self) -> AsyncIterator[str]:
+        """Have the numbers of the next lists be above all that may have been published."""
+        for name, number in self._numbers.items():
+            yield await self._jump(name, number)
+
+    async def _revoked_by(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
+        """Give what a CA has revoked, by its published list, and by the ledger's rows, which may know of more."""
+        found = {each.serial_number: each for each in await self._listed(record)}
+        if record.certificate is None:
+            return ()
+        async for row in self.certificates.revoked_by(record.name):
+            found.setdefault(row.serial_number, ListedCertificate(row.serial_number, row.revoked_at, row.reason))
+        return list(found.values())
+
+    async def _listed(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
+        """Read the published list of a CA; nothing, if it has none that it has signed."""
+        if record.certificate is None:
+            return ()
+        issuer = self.issuers[record.name] = await self.authorities.load(record.name)
+        stored = await self.blobs.get(CRLS, f"{record.name}.crl")
+        number = number_of(stored.content, issuer) if stored is not None else None
+        if stored is None or number is None:
+            if stored is None and not self.is_lost and issuer.may_sign_crls and record.crl_number:
+                self._numbers[record.name] = record.crl_number  # it has published more since, which nobody knows of
+                self.missing.append(record.name)
+            return ()
+        self._numbers[record.name] = number
+        return listed_certificates(stored.content, issuer)
+
+    async def _revoke(self, revoked: Listed, *, may_wait: bool) -> str | None:
+        """Enter a revocation that the list of a CA names, and say what became of it."""
+        name, listed = revoked
+        known = await self.certificates.get(listed.serial_number)
+        if known is None or (known.record.kind is CertificateKind.DEVICE and not known.record.subject):
+            return None if may_wait else await self._keep_listed(name, listed)
+        if known.record.state is CertificateState.REVOKED and known.record.ended:
+            return None
+        if known.record.kind is CertificateKind.DEVICE:
+            return await self._revoke_device(name, known.record.subject, listed, may_wait=may_wait)
+        if may_wait:
+            return None
+        line, is_done = await self._revoke_authority(name, known.record, listed)
+        await self._enter(name, listed)
+        ended = {"revoked_at": listed.revoked_at, "revocation_reason": RevocationReason(listed.reason)}
+        if is_done:
+            await self.certificates.try_replace(known, known.record.changed(state=CertificateState.REVOKED, **ended))
+        return line
+
+    async def _revoke_device(
+        self, name: str, registration_id: str, listed: ListedCertificate, *, may_wait: bool
+    ) -> str | None:
+        act = partial(
+            found_revoked,
+            serial_number=listed.serial_number,
+            reason=RevocationReason(listed.reason),
+            at=listed.revoked_at,
+        )
+        try:
+            async with self._turns.of(registration_id):
+                before = await self.devices.get(registration_id)
+                after = await change(self.devices, registration_id, act, at=self.clock())
+        except Rejected as refusal:
+            if may_wait:
+                return None
+            await self._enter(name, listed)
+            return (
+                f"certificate {listed.serial_number} of {registration_id!r} stays on the list of {name!r}, and nothing "
+                f"else is done about it: {refusal}"
+            )
+        if before is not None and after.record.generation != before.record.generation:
+            return f"{registration_id}: revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+        return None
+
+    async def _revoke_authority(
+        self, name: str, record: CertificateRecord, listed: ListedCertificate
+    ) -> tuple[str, bool]:
+        """Revoke a CA whose certificate its issuer's list names: it signs nothing more.
+
+        Returns:
+            What became of it, and whether nothing is left to do when this is run again.
+        """
+        known, subject = await self.authorities.records.get(record.subject), record.subject
+        if known is None or known.record.serial_number != listed.serial_number:
+            return (
+                f"certificate {listed.serial_number} ({record.kind} {subject!r}) is on the list of {name!r} again: "
+                "what was done to the CA after the copy is to be done again"
+            ), True
+        wanted = Wanted(request=f"{CAUSE}-{listed.serial_number}", action=AuthorityAction.REVOKE, reason=listed.reason)
+        try:
+            await change_authority(
+                self.authorities.records, subject, lambda present: decided(present, wanted, listed.revoked_at)
+            )
+        except Conflict as refusal:
+            return f"{subject}: the CA's certificate is on the list of {name!r}: {refusal}", True
+        except Deferred as refusal:
+            return f"{subject}: the CA is not revoked again yet: {refusal}; run this again when that is done", False
+        return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow", True
+
+    async def _keep_listed(self, name: str, listed: ListedCertificate) -> str | None:
+        """Keep a certificate revoked of which nobody knows whose it is; say so, if the ledger did not list it."""
+        await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.issuers[name])))
+        if await self._is_entered(name, listed):
+            return None
+        await self._enter(name, listed)
+        return (
+            f"certificate {listed.serial_number} of {name!r} is revoked ({listed.reason}), and whose it is can't be "
+            "known; it stays on the list"
+        )
+
+    async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
+        if name not in self._entered:
+            self._entered[name] = {each.serial_number async for each in self.certificates.revoked_by(name)}
+        return listed.serial_number in self._entered[name]
+
+    async def _enter(self, name: str, listed: ListedCertificate) -> None:
+        await keep_listed(self.certificates, revocation_of(name, listed, self.issuers[name]))
+
+    async def _jump(self, name: str, number: int) -> str:
+        records, present = self.authorities.records, number
+        while present < number + JUMP:  # else an earlier run, or another one, was here
+            known = await records.get(name)
+            if known is None:
+                raise Conflict.because(f"the CA {name!r} is gone")
+            present = known.record.crl_number
+            if present < number + JUMP:
+                present = max(present, number) + JUMP
+                try:
+                    await records.replace(known, known.record.changed(crl_number=present, list_making=None))
+                except Stale:
+                    present = number
+        return f"the next CRL of {name!r} has number {present + 1}; the last one was {number}"
