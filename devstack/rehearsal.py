@@ -263,10 +263,10 @@ def _planned(answer: requests.Response) -> dict[str, Any]:
     return planned
 
 
-def _closed(world: World, device: str) -> dict[str, datetime]:
-    """Tell since when each door of a device is closed."""
+def _closed(world: World, device: str) -> dict[tuple[str, str], datetime]:
+    """Tell since when each door of a device is closed, by its kind and its place: each linked hub is one."""
     shown = until("its doors", lambda: world.get(f"devices/{device}")["closedDoors"], bool, seconds=_PATIENCE_SECONDS)
-    return {each["door"]: datetime.fromisoformat(each["since"]) for each in shown}
+    return {(each["door"], each["where"]): datetime.fromisoformat(each["since"]) for each in shown}
 
 
 def _shut_out_at(world: World, device: str) -> datetime:

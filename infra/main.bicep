@@ -625,7 +625,7 @@ var zonesOfSettings = {
   CA_KEYS_IN_HSM: ['issuing', 'revocation']
   DPS_SERVICE_URL: ['issuing', 'revocation']
   DPS_ID_SCOPE: ['issuing']
-  DPS_RESOURCE_ID: ['issuing']
+  DPS_RESOURCE_ID: ['issuing', 'revocation']
   IOT_HUB_RESOURCE_IDS: ['issuing']
   IOT_HUBS: ['issuing', 'revocation']
   WEBHOOK_SECRET_NAME: ['intake', 'issuing', 'revocation']

@@ -147,7 +147,14 @@ class Auditor:
             entry=await self._entry(record.registration_id),
             identity=await self._identity(record),
             listed=frozenset().union(*listed),
+            elsewhere=await self._elsewhere(record) if record.shut_out else {},
         )
+
+    async def _elsewhere(self, record: DeviceRecord) -> dict[str, bool]:
+        doors = self.services.converger.hub_doors
+        places = sorted(await doors.others(record))
+        found = [(hub, device_id, await doors.hubs.get(hub, device_id)) for hub, device_id in places]
+        return {f"{device_id!r} in {hub}": each.enabled for hub, device_id, each in found if each is not None}
 
     async def _entry(self, registration_id: str) -> frozenset[str] | None:
         entry = await self.services.clients.provisioning.get_enrollment(registration_id)

@@ -72,6 +72,8 @@ def checks(
         asked["certificateAuthorities"] = authorities.check
         asked["provisioningService"] = clients.provisioning.check
         asked |= {f"caCertificates of {each.holder}": each.check for each in clients.ca_certificates}
+        if zone is Zone.REVOCATION and clients.dps_authorities is not None:
+            asked["linkedHubs"] = clients.dps_authorities.check_links
         asked |= {f"iotHub {host}": partial(clients.hubs.check, host) for host in settings.iot_hub_service_urls}
     if settings.webhook_secret_name and settings.zone is not Zone.INTAKE:
         asked["webhookSecret"] = webhooks.check

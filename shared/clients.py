@@ -20,6 +20,7 @@ from shared.adapters.tables import Tables
 from shared.adapters.vault import Ownership, VaultKeys
 from shared.adapters.vault_secrets import VaultSecrets
 from shared.errors import Misconfigured
+from shared.rules.zones import Zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ class Clients:
         order_lists: the blobs in which others list devices.
         responder_keys: the vault with the key that wraps those of OCSP responders.
         event_topic: where events go; ``None`` if they go into a queue.
+        proves_possession: whether the app uploads CAs, and proves that it has their keys; one zone only reads the DPS.
         queue_identities: those that storage accounts of single queues are reached with.
     """
 
@@ -65,6 +67,7 @@ class Clients:
     registrar: DeviceRegistrar
     hubs: IotHubRegistries
     event_topic: EventTopic | None = None
+    proves_possession: bool = True
     queue_identities: tuple[Identity, ...] = ()
 
     @classmethod
@@ -133,13 +136,16 @@ class Clients:
             event_topic=EventTopic(settings.event_topic_url, identity.asynchronous)
             if settings.event_topic_url
             else None,
+            proves_possession=settings.zone is not Zone.REVOCATION,
             queue_identities=tuple(queue_identities.values()),
         )
 
     @property
     def ca_certificates(self) -> tuple[CaCertificates, ...]:
         """Where possession of a root is proved by the app; nowhere when that is done by hand."""
-        return (self.dps_authorities, *self.hub_authorities) if self.dps_authorities else ()
+        if self.dps_authorities is None or not self.proves_possession:
+            return ()
+        return (self.dps_authorities, *self.hub_authorities)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -37,6 +37,7 @@ from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.linked_hubs import LinkedHubs
 from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_bundles import OrderBundles
@@ -57,7 +58,6 @@ from shared.workflows.intake.parts import Parts
 from shared.workflows.intake.readiness import Readiness
 from shared.workflows.intake.rejections import RejectedMessages
 from shared.workflows.intake.wiring import audited, webhooks_of
-from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.wiring import reconciler
 from shared.workflows.status.imported_lists import ImportedLists, ServedLists
 from shared.workflows.status.measurements import Measurements
@@ -183,6 +183,7 @@ def build(
         computing=computing,
         log=signing_log,
     )
+    linked = LinkedHubs(resource=clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock)
     converger = converger_of(
         devices=devices,
         certificates=certificates,
@@ -192,6 +193,7 @@ def build(
         requests=requests,
         provisioning=provisioning,
         hubs=hubs,
+        linked=linked,
         revocation_lists=status.lists,
         outbox=outbox,
         clock=clock,
@@ -251,7 +253,6 @@ def build(
     webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
-    linked = LinkedHubs(resource=clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock)
     return Services(
         settings=settings,
         clock=clock,
@@ -295,7 +296,7 @@ def build(
                 authorities=records,
                 requests=requests,
                 rejections=Rejections(table("rejections")),
-                hubs=hubs,
+                hub_doors=converger.hub_doors,
                 previews=group_work.previews,
                 settings=settings,
             ),

@@ -78,6 +78,10 @@ class ProvisioningServiceAuthorities:
             answer = await self._client.iot_dps_resource.get(self._resource.name, self._resource.resource_group)
         return tuple(hub.name for hub in answer.properties.iot_hubs or [] if hub.name)
 
+    async def check_links(self) -> None:
+        """Raise unless the linked hubs can be read."""
+        await self.linked_hubs()
+
     async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
         """Upload a CA certificate, not yet verified."""
         body = CertificateResponse(

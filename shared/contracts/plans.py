@@ -17,9 +17,9 @@ PLANNED: dict[str, Any] = {
     "devices": 1200,
     "hubs": {"hub-1.azure-devices.net": 800, "hub-2.azure-devices.net": 400},
     "dpsCalls": 4800,
-    "hubCalls": 3624,
+    "hubCalls": 4824,
     "hubsShutAfterMinutes": 0.16,
-    "doneAfterMinutes": 24.16,
+    "doneAfterMinutes": 28.16,
     "perMinute": None,
 }
 
@@ -27,9 +27,10 @@ PLANNED: dict[str, Any] = {
 class RevocationPlan(Contract):
     """What the revocation of devices takes, with nothing else asked of the services.
 
-    ``hubs`` says how many of the devices are in each hub, of ``IOT_HUB_UNITS`` units. The calls are those of all
-    devices. ``hubsShutAfterMinutes`` is when no hub lets any of them in, ``doneAfterMinutes`` when all doors are
-    closed, both at the pace of ``perMinute``, if one was given.
+    ``hubs`` says how many of the devices are in each hub that is linked to the DPS, of ``IOT_HUB_UNITS`` units. The
+    calls are those of all devices. ``hubsShutAfterMinutes`` is when the hub of each lets it in no more,
+    ``doneAfterMinutes`` when all doors are closed and each linked hub was asked for each device, both at the pace of
+    ``perMinute``, if one was given.
     """
 
     model_config = with_example(PLANNED)

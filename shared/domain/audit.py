@@ -36,6 +36,7 @@ class Observed:
             has no enrollment, so that its group decides.
         identity: whether its hub lets it in; ``None`` if the hub has no identity for it.
         listed: serial numbers on the lists of the CAs.
+        elsewhere: of a device that is shut out, its identities at other places, and whether each lets it in.
     """
 
     certificates: Mapping[str, CertificateRecord]
@@ -43,6 +44,7 @@ class Observed:
     entry: frozenset[str] | None
     identity: bool | None
     listed: frozenset[str] = field(default_factory=frozenset)
+    elsewhere: Mapping[str, bool] = field(default_factory=dict)
 
 
 def faults(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
@@ -52,6 +54,7 @@ def faults(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[
     yield from _books(record, observed, now)
     yield from _dps(record, observed, now)
     yield from _hub(record, observed)
+    yield from _other_hubs(record, observed)
 
 
 def _books(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
@@ -100,6 +103,14 @@ def _hub(record: DeviceRecord, observed: Observed) -> Iterator[str]:
         yield f"the hub lets in a device that is {record.state}, disabled: {record.disabled}"
     if not observed.identity and record.state in IN_SERVICE and not record.disabled:
         yield f"the hub does not let in a device that is {record.state}"
+
+
+def _other_hubs(record: DeviceRecord, observed: Observed) -> Iterator[str]:
+    for where, enabled in observed.elsewhere.items():
+        if enabled and record.shut_out:
+            yield f"{where} lets in a device that is {record.state}"
+        elif record.state is DeviceState.DELETED:
+            yield f"the device is deleted, and its identity is there: {where}"
 
 
 def group_faults(record: GroupRecord, entry: Entry | None, thumbprints: Mapping[str, str]) -> Iterator[str]:

@@ -219,11 +219,12 @@ class Addresses:
         Setting(
             "DPS_RESOURCE_ID",
             DPS_RESOURCE,
-            "DPS as an Azure resource. With it the app uploads root CAs and verifies them by itself.",
+            "DPS as an Azure resource. With it the app uploads root CAs and verifies them by itself, and asks each hub "
+            "that is linked to the DPS for a device that is shut out.",
             example="/subscriptions/<subscription>/resourceGroups/<group>/providers/Microsoft.Devices/provisioningServices/<dps>",
             default="",
-            otherwise="you upload roots and prove possession by hand",
-            zones=_ISSUING,
+            otherwise="you upload roots and prove possession by hand, and name the linked hubs in `IOT_HUBS`",
+            zones=SIGNING,
         ),
     ]
     hub_resources: Annotated[
@@ -254,7 +255,8 @@ class Addresses:
         Setting(
             "IOT_HUBS",
             HUBS,
-            "Service URLs of linked hubs. A hub needs an entry only if its service API is not at https://<host name>.",
+            "Service URLs of linked hubs. A hub needs an entry only if its service API is not at https://<host name>, "
+            "or if DPS_RESOURCE_ID is not set.",
             example="<hub>.azure-devices.net=https://<hub>.example.com",
             default="",
             otherwise="each hub is reached at its host name",

@@ -26,7 +26,7 @@ from shared.workflows.authorities.loading import LoadedAuthority
 from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
-from tests.world.services import Log, Marks, Secrets
+from tests.world.services import DpsResource, Log, Marks, Secrets
 from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class DeviceScene:
 
     Attributes:
         now: the time that all clocks show.
+        linked: hubs that are linked to the DPS as it says itself; without any, it can't be asked.
     """
 
     now: datetime = NOW
@@ -156,6 +157,7 @@ class DeviceScene:
         )
     )
     requested: int = 0
+    linked: tuple[str, ...] = ()
 
     tables: dict[str, FakeTable] = field(default_factory=dict)
     """Other tables, by their names."""
@@ -204,7 +206,7 @@ class DeviceScene:
     def services(self) -> Services:
         """What the app has, wired as in the cloud; wired anew if a test has put something else into the scene."""
         parts = [self.provisioning, self.hubs, self.blobs, self.secrets, self.queues, self.lists, self.authorities]
-        parts += [self.registrar, self.settings]
+        parts += [self.registrar, self.settings, self.linked]
         if self._wired is None or any(a is not b for a, b in zip(self._wired[0], parts, strict=True)):
             self._wired = parts, self._build()
         return self._wired[1]
@@ -221,7 +223,7 @@ class DeviceScene:
             responder_keys=keys,
             secrets=self.secrets,
             provisioning=self.provisioning,
-            dps_authorities=None,
+            dps_authorities=DpsResource(self.provisioning.conductor, self.linked) if self.linked else None,
             hub_authorities=(),
             ca_certificates=(),
             registrar=self.registrar,

@@ -76,7 +76,6 @@ class ExplainedScene(DeviceScene):
 
     @property
     def explaining(self) -> Explaining:
-        hubs: Any = self.hubs
         authorities: Any = self.issuers
         previews = Previews(provisioning=self.provisioning, resource=None, authorities=authorities, clock=self.clock)
         return Explaining(
@@ -88,7 +87,7 @@ class ExplainedScene(DeviceScene):
                 authorities=self.issuers,
                 requests=self.requests,
                 rejections=self.rejections,
-                hubs=hubs,
+                hub_doors=self.converger.hub_doors,
                 previews=previews,
                 settings=self.settings,
             ),

@@ -17,8 +17,8 @@ from shared.errors import Deferred, NotFound, Rejected
 from shared.moving import move
 from shared.pki.names import serial_text
 from shared.restoration import restoration_of
+from shared.workflows.devices.linked_hubs import LinkedHubs
 from shared.workflows.reconciliation.found_authorities import Brought
-from shared.workflows.reconciliation.looking import LinkedHubs
 from shared.workflows.reconciliation.moving import Moving, Plan
 from tests.unit.adopting import GROUP, Deployment
 

@@ -11,7 +11,7 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RegisterBy
-from tests.world.services import HUB
+from tests.world.services import HUB, OTHER
 from tests.world.world import DEVICE, GROUP, World, csr_of
 
 if TYPE_CHECKING:
@@ -248,6 +248,30 @@ async def refused() -> World:
     del world.asked["order"]
     return world
 
+
+async def copied() -> World:
+    """Somebody has copied the device's identity to another hub that is linked to the DPS."""
+    world = await _of_two_hubs()
+    own = world.hubs.identities[HUB, DEVICE]
+    world.hubs.enter(OTHER, DEVICE, *own.thumbprints)
+    return world
+
+
+async def moving() -> World:
+    """DPS assigns another hub to the device when it registers next, and leaves its identity behind."""
+    world = await _of_two_hubs()
+    world.registrar.hub = OTHER
+    return world
+
+
+async def _of_two_hubs() -> World:
+    world = await registered()
+    world.linked = (HUB, OTHER)
+    return world.copy()
+
+
+TWO_HUBS: Mapping[str, Callable[[], Awaitable[World]]] = {"copied": copied, "moving": moving}
+"""Scenes with another hub, which asks for steps of its own."""
 
 SCENES: Mapping[str, Callable[[], Awaitable[World]]] = {
     "ordered": ordered,

@@ -15,6 +15,7 @@ from shared.domain.audit import Observed, faults
 from shared.domain.audit_entries import AuditOutcome
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import OUT_OF_SERVICE
+from shared.domain.doors import Door
 from shared.domain.entries import own_settings, settings_apart
 from shared.domain.given_settings import given
 from shared.domain.groups import GroupRecord
@@ -28,6 +29,7 @@ from shared.ledger.audit_log import AuditRow
 from shared.ledger.changes import ChangeNote
 from shared.pki import names
 from shared.workflows.devices.bundles import BUNDLES
+from shared.workflows.devices.hub_doors import own_place
 from tests.world.services import HUB
 from tests.world.world import DEVICE
 
@@ -50,6 +52,7 @@ async def audit(world: World) -> list[str]:
     for registration_id, record in records.items():
         own = {serial: each for serial, each in certificates.items() if each.subject == registration_id}
         found += faults(record, _observed(world, registration_id, own), world.now)
+        found += _doors(world, record)
     if DEVICE in records:
         found += _revoked(world, records[DEVICE])
     found += _signatures(world, certificates)
@@ -75,14 +78,31 @@ def _certificates(world: World) -> dict[str, CertificateRecord]:
 
 
 def _observed(world: World, registration_id: str, certificates: dict[str, CertificateRecord]) -> Observed:
-    identity = world.hubs.identities.get((HUB, registration_id))
+    record = world.records()[registration_id]
+    own = own_place(record) or (HUB, registration_id)
+    ids = {registration_id, record.device_id}
+    identity = world.hubs.identities.get(own)
+    elsewhere = {
+        f"{device_id!r} in {hub}": each.enabled
+        for (hub, device_id), each in world.hubs.identities.items()
+        if device_id in ids and (hub, device_id) != own
+    }
     return Observed(
         certificates=certificates,
         thumbprints={each.serial_number: thumbprint_of(each.pem) for each in certificates.values() if each.pem},
         entry=world.provisioning.let_in_by_entry(registration_id),
         identity=identity.enabled if identity else None,
         listed=frozenset(serial for serial in world.lists.listed if serial in certificates),
+        elsewhere=elsewhere,
     )
+
+
+def _doors(world: World, record: DeviceRecord) -> list[str]:
+    """Of a device that is shut out each linked hub is told as closed, and no door of one that is let in."""
+    told = {each.where for each in record.closed if each.door is Door.HUB}
+    if not record.shut_out:
+        return [f"{sorted(told)} are told as closed, and the device is let in"] if told else []
+    return [f"{hub} is not told as closed" for hub in world.linked if record.settled and hub not in told]
 
 
 def _logged(world: World, certificates: dict[str, CertificateRecord]) -> list[str]:

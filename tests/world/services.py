@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ports.registrar import ClientCredentials
 
-HUB = "hub-1"
-"""The hub that the DPS in memory assigns devices to."""
+HUB, OTHER = "hub-1", "hub-2"
+"""The hub that the DPS in memory assigns devices to, and another one that may be linked to it."""
 
 _ATTEMPTS, _SECRETS = 3, 25
 """Tries of a guarded write, and secrets of a page, as the vault gives them."""
@@ -282,6 +282,11 @@ def _info(pem: str) -> Mapping[str, str]:
     }
 
 
+def service_of(hub: str) -> str:
+    """Give the name by which a hub is down, or answers."""
+    return "hub" if hub == HUB else hub
+
+
 @dataclass
 class Hubs:
     """The registries of hubs: identities under ETags.
@@ -309,23 +314,23 @@ class Hubs:
         return identity
 
     async def get(self, hub: str, device_id: str) -> HubIdentity | None:
-        async with self.conductor.step("hub.get", "hub"):
+        async with self.conductor.step("hub.get", service_of(hub)):
             return self.identities.get((hub, device_id))
 
     async def find(self, hub: str, device_ids: Sequence[str]) -> dict[str, HubIdentity]:
-        async with self.conductor.step("hub.find", "hub"):
+        async with self.conductor.step("hub.find", service_of(hub)):
             found = {each: self.identities.get((hub, each)) for each in device_ids}
             return {device_id: identity for device_id, identity in found.items() if identity is not None}
 
     async def page(self, hub: str, *, size: int, continuation: str | None) -> tuple[list[HubIdentity], str | None]:
-        async with self.conductor.step("hub.page", "hub"):
+        async with self.conductor.step("hub.page", service_of(hub)):
             begin = int(continuation or 0)
             found = [each for (where, _), each in sorted(self.identities.items()) if where == hub]
             following = str(begin + size) if len(found) > begin + size else None
             return found[begin : begin + size], following
 
     async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
-        async with self.conductor.step("hub.create", "hub"):
+        async with self.conductor.step("hub.create", service_of(hub)):
             if (hub, device_id) in self.identities:
                 return None
             self.opened("the hub")
@@ -334,7 +339,7 @@ class Hubs:
     async def set_thumbprints(
         self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
     ) -> HubIdentity | None:
-        async with self.conductor.step("hub.set_thumbprints", "hub"):
+        async with self.conductor.step("hub.set_thumbprints", service_of(hub)):
             present = self.identities.get((hub, seen.device_id))
             if present is None or present.etag != seen.etag:
                 return None
@@ -354,7 +359,7 @@ class Hubs:
         return await self._write(hub, seen, enabled=True, reason=reason)
 
     async def _write(self, hub: str, seen: HubIdentity, *, enabled: bool, reason: str) -> HubIdentity | None:
-        async with self.conductor.step(f"hub.{'enable' if enabled else 'disable'}", "hub"):
+        async with self.conductor.step(f"hub.{'enable' if enabled else 'disable'}", service_of(hub)):
             found = self.identities.get((hub, seen.device_id))
             if found is None or found.etag != seen.etag:
                 return None
@@ -364,7 +369,7 @@ class Hubs:
             return written
 
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
-        async with self.conductor.step("hub.disable_many", "hub"):
+        async with self.conductor.step("hub.disable_many", service_of(hub)):
             found = [self.identities.get((hub, device_id)) for device_id in device_ids]
             enabled = [each for each in found if each is not None and each.enabled]
             for each in enabled:
@@ -372,24 +377,36 @@ class Hubs:
             return len(enabled)
 
     async def delete(self, hub: str, device_id: str) -> None:
-        async with self.conductor.step("hub.delete", "hub"):
+        async with self.conductor.step("hub.delete", service_of(hub)):
             if self.identities.pop((hub, device_id), None) is not None:
                 self.writes += 1
 
     async def merge_twin(
         self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
     ) -> None:
-        async with self.conductor.step("hub.merge_twin", "hub"):
+        async with self.conductor.step("hub.merge_twin", service_of(hub)):
             if (hub, device_id) not in self.identities:
                 raise NotFound.because(f"twin of {device_id!r} in {hub}: there is no such device")
             self.twins[device_id] = {"tags": dict(tags), "desired": dict(desired)}
 
     async def check(self, hub: str) -> None:
-        async with self.conductor.step(f"check {hub}", "hub"):
+        async with self.conductor.step(f"check {hub}", service_of(hub)):
             pass
 
     def close(self) -> None:
         pass
+
+
+@dataclass
+class DpsResource:
+    """The DPS as an Azure resource, which knows its linked hubs."""
+
+    conductor: Conductor
+    linked: tuple[str, ...]
+
+    async def linked_hubs(self) -> tuple[str, ...]:
+        async with self.conductor.step("arm.linked_hubs", "arm"):
+            return self.linked
 
 
 @dataclass
@@ -400,6 +417,7 @@ class Registrar:
         begun: device ids and certificates of registrations that DPS is about to finish, by registration id.
         refuses: whether DPS lets nobody in.
         group: that it finds for every device.
+        hub: that it assigns to every device; an identity in the hub before stays as it is.
     """
 
     conductor: Conductor
@@ -408,6 +426,7 @@ class Registrar:
     begun: dict[str, tuple[str, x509.Certificate]] = field(default_factory=dict)
     refuses: bool = False
     group: str = "line"
+    hub: str = HUB
 
     async def boot(self, registration_id: str, certificate: x509.Certificate) -> Assignment | None:
         """Register as a device does; ``None`` if DPS refuses."""
@@ -421,7 +440,7 @@ class Registrar:
             self.begun[registration_id] = (device_id, certificate)
         async with self.conductor.step("dps makes the identity", "hub"):
             self._finish(registration_id)
-        return Assignment(assigned_hub=HUB, device_id=device_id)
+        return Assignment(assigned_hub=self.hub, device_id=device_id)
 
     def finish(self) -> None:
         """Finish what was begun, whether or not who began it is there to be told."""
@@ -433,16 +452,16 @@ class Registrar:
         if begun is None:
             return
         device_id, certificate = begun
-        present = self.hubs.identities.get((HUB, device_id))
+        present = self.hubs.identities.get((self.hub, device_id))
         enabled = present.enabled if present else True
         reason = (present.reason or "") if present else ""
-        self.hubs.enter(HUB, device_id, names.sha256_thumbprint(certificate), enabled=enabled, reason=reason)
+        self.hubs.enter(self.hub, device_id, names.sha256_thumbprint(certificate), enabled=enabled, reason=reason)
         if registration_id in self.provisioning.registrations:
             self.provisioning.registrations[registration_id] = {
                 "registrationId": registration_id,
                 "enrollmentGroupId": self.group,
                 "status": "assigned",
-                "assignedHub": HUB,
+                "assignedHub": self.hub,
                 "deviceId": device_id,
             }
 

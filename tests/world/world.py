@@ -171,6 +171,7 @@ class World:
         now: the time that all clocks show.
         asked: what came by queues, by its name.
         hosts: two workers on the same services.
+        linked: hubs that are linked to the DPS; with one, the settings name it, and nobody is asked.
         reopened: doors that were opened though it had been told that the device is revoked for good.
     """
 
@@ -181,6 +182,7 @@ class World:
     conductor: Conductor = field(default_factory=Conductor)
     now: datetime = NOW
     asked: dict[str, Asked] = field(default_factory=dict)
+    linked: tuple[str, ...] = (services.HUB,)
 
     def __post_init__(self) -> None:
         self.storage = Tables(self.conductor, without_steps=self.without_steps)
@@ -258,7 +260,7 @@ class World:
             responder_keys=keys,
             secrets=self.secrets,
             provisioning=self.provisioning,
-            dps_authorities=None,
+            dps_authorities=services.DpsResource(self.conductor, self.linked) if len(self.linked) > 1 else None,
             hub_authorities=(),
             ca_certificates=(),
             registrar=self.registrar,
@@ -284,7 +286,7 @@ class World:
 
     def copy(self) -> Self:
         """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place."""
-        twin = type(self)(now=self.now, asked=dict(self.asked))
+        twin = type(self)(now=self.now, asked=dict(self.asked), linked=self.linked)
         for name, table in self.storage.tables.items():
             made = twin.storage.table(name)
             made.rows.update(table.rows)
@@ -303,6 +305,7 @@ class World:
         twin.hubs.identities.update(self.hubs.identities)
         twin.hubs.writes = self.hubs.writes
         twin.registrar.begun.update(self.registrar.begun)
+        twin.registrar.hub = self.registrar.hub
         twin.lists.listed = set(self.lists.listed)
         twin.authorities.signed = Counter(self.authorities.signed)
         twin.authorities.unlogged = list(self.authorities.unlogged)

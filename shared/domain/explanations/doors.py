@@ -10,6 +10,8 @@ from shared.domain.explanations.parts import Door, DoorState, Seen, Unseen, day
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared.ports.hubs import HubIdentity
+
 
 def doors(seen: Seen) -> tuple[Door, ...]:
     """Give each door, and why it is as it is."""
@@ -49,21 +51,23 @@ def _is_disabled(seen: Seen) -> bool:
 
 
 def _hub(seen: Seen) -> Iterator[Door]:
-    if seen.hub is None:
-        return
-    state, why = _hub_state(seen)
-    yield Door("hub", seen.hub, state, why)
+    if seen.hub is not None:
+        yield Door("hub", seen.hub, *_hub_state(seen, seen.identity))
+    for (hub, device_id), identity in seen.elsewhere.items():
+        state, why = _hub_state(seen, identity)
+        other = device_id not in {seen.device.device_id or device_id, seen.device.registration_id}
+        yield Door("hub", hub, state, f"{why} ({device_id})" if other else why)
 
 
-def _hub_state(seen: Seen) -> tuple[DoorState, str]:
-    identity = seen.identity
+def _hub_state(seen: Seen, identity: HubIdentity | Unseen | None) -> tuple[DoorState, str]:
     if isinstance(identity, Unseen):
         return DoorState.UNKNOWN, identity.why
     if identity is None:
         return DoorState.SHUT, "it has no identity there"
     if not identity.enabled:
         return DoorState.SHUT, f"its identity is disabled{f': {identity.reason}' if identity.reason else ''}"
-    if identity.thumbprints and not any(map(seen.at_hub, seen.device.in_use)) and not seen.at_hub_as_taken_over:
+    known = seen.knows(identity, seen.device.in_use) or seen.knows_as_taken_over(identity)
+    if identity.thumbprints and not known:
         return DoorState.SHUT, "its identity is for another certificate than it uses"
     present = seen.device.certificate
     if present is not None and present.not_after < seen.now:

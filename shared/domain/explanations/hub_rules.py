@@ -15,19 +15,24 @@ def hub_unseen(because: Blind) -> Callable[[Seen], str | None]:
     """Give the rule that the hub could not be looked at, for one kind of reason."""
 
     def text(seen: Seen) -> str | None:
-        if not isinstance(seen.identity, Unseen) or seen.identity.because is not because:
-            return None
-        return f"the hub {seen.hub} could not be looked at: {seen.identity.why}"
+        parts = [(f"the hub {seen.hub}", seen.identity), *((hub, each) for (hub, _), each in seen.elsewhere.items())]
+        for name, part in parts:
+            if isinstance(part, Unseen) and part.because is because:
+                return f"{name} could not be looked at: {part.why}"
+        return None
 
     return text
 
 
 def hub_open(seen: Seen) -> str | None:
     """A hub lets a device in that is shut out."""
-    identity = seen.known_identity
-    if identity is None or not identity.enabled or not seen.settled or not seen.device.shut_out:
+    if not seen.settled or not seen.device.shut_out:
         return None
-    return f"it is to be shut out, and its identity in {seen.hub} is enabled: with its certificate it gets in"
+    found = [(seen.hub, seen.identity), *((hub, each) for (hub, _), each in seen.elsewhere.items())]
+    for hub, identity in found:
+        if identity is not None and not isinstance(identity, Unseen) and identity.enabled:
+            return f"it is to be shut out, and its identity in {hub} is enabled: with its certificate it gets in"
+    return None
 
 
 def at_another_hub(seen: Seen) -> str | None:

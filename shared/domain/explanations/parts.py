@@ -11,7 +11,7 @@ from shared.domain.wanted import wanted
 from shared.pki import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from cryptography import x509
@@ -161,6 +161,8 @@ class Seen:
         registration: its registration record in DPS.
         hub: where its identity was looked for; ``None`` if no hub was assigned.
         identity: as that hub has it.
+        elsewhere: of a device that is shut out, its identities at other places, by hub and device id; ``None`` where it
+            has none.
         requests: those about it that have not ended.
         rejections: those about it that nobody has dealt with.
         warning: so long before its end a certificate is to be renewed.
@@ -178,6 +180,7 @@ class Seen:
     registration: Entry | Unseen | None = None
     hub: str | None = None
     identity: HubIdentity | Unseen | None = None
+    elsewhere: Mapping[tuple[str, str], HubIdentity | Unseen | None] = field(default_factory=dict)
     requests: tuple[RequestRecord, ...] = ()
     rejections: tuple[RejectionRecord, ...] = ()
     warning: timedelta = timedelta(days=30)
@@ -225,16 +228,23 @@ class Seen:
 
     def at_hub(self, serial_number: str) -> bool:
         """Tell whether its hub knows it by one of its certificates."""
-        identity, certificate = self.known_identity, self.certificates.get(serial_number)
-        if identity is None or certificate is None:
-            return False
-        return not identity.thumbprints.isdisjoint(thumbprints_of(certificate))
+        identity = self.known_identity
+        return identity is not None and self.knows(identity, (serial_number,))
+
+    def knows(self, identity: HubIdentity, serial_numbers: Iterable[str]) -> bool:
+        """Tell whether an identity is known by one of some certificates of the device."""
+        found = [self.certificates[each] for each in serial_numbers if each in self.certificates]
+        return any(not identity.thumbprints.isdisjoint(thumbprints_of(each)) for each in found)
 
     @property
     def at_hub_as_taken_over(self) -> bool:
         """Whether its hub knows it by what it did when the device was taken over with a certificate that nobody has."""
-        identity, device = self.known_identity, self.device
-        return device.unseen and identity is not None and identity.thumbprints <= frozenset(device.sha256_thumbprints)
+        identity = self.known_identity
+        return identity is not None and self.knows_as_taken_over(identity)
+
+    def knows_as_taken_over(self, identity: HubIdentity) -> bool:
+        """Tell whether an identity is known by what was known of a device that was taken over."""
+        return self.device.unseen and identity.thumbprints <= frozenset(self.device.sha256_thumbprints)
 
     @property
     def refusal(self) -> tuple[Decision, Refusal] | None:

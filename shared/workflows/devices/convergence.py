@@ -15,27 +15,28 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
 from shared.domain.devices import Doors
 from shared.domain.doors import ClosedDoor, Door
+from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.given_settings import Given, outdated
-from shared.domain.upkeep import brought_along, converged, moved, to_be_followed, told
+from shared.domain.upkeep import brought_along, converged, to_be_followed, told
 from shared.domain.wanted import wanted
-from shared.errors import Conflict, Deferred, LedgerBehind, Overtaken, PreconditionFailed
+from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki.readable import load_certificates
 from shared.pki.stand_ins import stand_in
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
+from shared.workflows.devices.hub_doors import own_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from cryptography import x509
 
@@ -44,16 +45,17 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.table import Versioned
-    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.hubs import HubIdentity
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.books import Books
     from shared.workflows.devices.entry_changes import EntryChanges
+    from shared.workflows.devices.hub_doors import HubDoors
     from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.devices.own_entries import OwnEntries
+    from shared.workflows.devices.whereabouts import Whereabouts
     from shared.workflows.intake.outbox import Clock, Outbox
 
 _ROUNDS = 8
-_ASSIGNING = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,8 @@ class DeviceConverger:
     entries: EntryChanges
     own_entries: OwnEntries
     left: LeftRequests
-    hubs: IotHubRegistries
+    whereabouts: Whereabouts
+    hub_doors: HubDoors
     outbox: Outbox
     clock: Clock
 
@@ -104,7 +107,7 @@ class DeviceConverger:
             first = first or known.record.generation
             if known.record.entry_change is not None and not known.record.shut_out:
                 if known.record.disabled:  # whatever DPS says
-                    await self._shut_hub(known.record, wanted(known.record, self.clock()).reason)
+                    await self.hub_doors.shut(known.record, wanted(known.record, self.clock()).reason)
                 with suppress(Stale):  # somebody else is at it
                     await self.entries.bring_about(registration_id)
                 brought = True
@@ -225,7 +228,7 @@ class DeviceConverger:
         if known.record.shut_out:
             return await self._shut(known)
         if known.record.disabled:
-            await self._shut_hub(known.record, wanted(known.record, self.clock()).reason)
+            await self.hub_doors.shut(known.record, wanted(known.record, self.clock()).reason)
         generation = known.record.generation
         located = (await self.follow(known)).record
         seen = await self._look(located)
@@ -241,27 +244,48 @@ class DeviceConverger:
 
     async def _shut(self, known: Versioned[DeviceRecord]) -> tuple[Versioned[DeviceRecord], _Done]:
         """Shut every door that answers, raise what the others said, and see that all are closed."""
-        record, want = known.record, wanted(known.record, self.clock())
+        want = wanted(known.record, self.clock())
+        try:
+            given, entered = await self._shut_known_doors(known.record, want)
+            known, others = await self._shut_where_it_is(known, want)
+        except Stale:
+            raise
+        except Exception:
+            with suppress(Exception):  # what failed before tells why it is not done
+                await self.hub_doors.shut_others(known.record, want.reason)
+            raise
+        listed = dict.fromkeys(each.issuer for each in want.listed)
+        follows, closed = await self._check_shut(known.record, given, entered=entered)
+        return known, _Done(closed=[*closed, *others, *self._told_by(listed)], follows=follows)
+
+    async def _shut_known_doors(self, record: DeviceRecord, want: Wanted) -> tuple[Given | None, bool]:
+        """Shut DPS and the hub that the ledger has; give what the entry is to have, and whether there is one."""
         leaf = await self._newest(record)
         if leaf is None and record.unseen:  # DPS matches the entry by its id, and a disabled one refuses whatever comes
             leaf = stand_in(record.registration_id, self.clock())
-        doors: list[Awaitable[Any]] = [self._shut_hub(record, want.reason), self.books.enter(record, want)]
+        doors: list[Awaitable[Any]] = [self.hub_doors.shut(record, want.reason), self.books.enter(record, want)]
         doors += [self.own_entries.shut(record, leaf)] if leaf is not None else []
         outcomes = await asyncio.gather(*doors, return_exceptions=True)
         failures = [each for each in outcomes if isinstance(each, BaseException)]
         for failure in sorted(failures, key=lambda each: isinstance(each, LedgerBehind)):
             raise failure  # above all one of a door: a list that may not be made yet hides nothing
-        known = await self.follow(known)
-        if known.record.generation != record.generation:
-            raise Stale(record.registration_id)
-        if known.record.assigned_hub != record.assigned_hub or known.record.device_id != record.device_id:
-            await self._shut_hub(known.record, want.reason)
+        return next((each for each in outcomes if isinstance(each, Given)), None), leaf is not None
+
+    async def _shut_where_it_is(
+        self, known: Versioned[DeviceRecord], want: Wanted
+    ) -> tuple[Versioned[DeviceRecord], list[ClosedDoor]]:
+        """See where DPS has a device that it keeps out by now; shut it out there, and of every other hub."""
+        before, registration = known.record, await self.whereabouts.registration(known.record)
+        known = await self.whereabouts.enter(known, registration)
+        if known.record.generation != before.generation:
+            raise Stale(before.registration_id)
+        if own_place(known.record) != own_place(before):
+            await self.hub_doors.shut(known.record, want.reason)
         if want.deleted:
-            await self._remove(known.record)
-        listed = dict.fromkeys(each.issuer for each in want.listed)
-        wants = next((each for each in outcomes if isinstance(each, Given)), None)
-        follows, closed = await self._check_shut(known.record, wants, entered=leaf is not None)
-        return known, _Done(closed=[*closed, *self._told_by(listed)], follows=follows)
+            await self.provisioning.delete_registration(known.record.registration_id)
+            await self.hub_doors.remove(known.record)
+        places = [each for each in (own_place(before), place_of(registration or {})) if each is not None]
+        return known, await self.hub_doors.shut_others(known.record, want.reason, *places, delete=want.deleted)
 
     def _told_by(self, issuers: Iterable[str]) -> Iterator[ClosedDoor]:
         """Give the lists and answers that name a certificate: OCSP answers by its row, and the list is published."""
@@ -272,15 +296,6 @@ class DeviceConverger:
     def _closed(self, door: Door, where: str) -> ClosedDoor:
         now = self.clock()
         return ClosedDoor(door=door, where=where, since=now, checked_at=now)
-
-    async def _shut_hub(self, record: DeviceRecord, reason: str) -> None:
-        if record.assigned_hub and record.device_id:
-            await self.hubs.shut_out(record.assigned_hub, record.device_id, reason=reason)
-
-    async def _remove(self, record: DeviceRecord) -> None:
-        await self.provisioning.delete_registration(record.registration_id)
-        if record.assigned_hub and record.device_id:
-            await self.hubs.delete(record.assigned_hub, record.device_id)
 
     async def _check_shut(
         self, record: DeviceRecord, wants: Given | None, *, entered: bool
@@ -293,12 +308,7 @@ class DeviceConverger:
                 raise Overtaken(f"DPS does not shut out {record.registration_id!r}: its enrollment is not disabled")
             closed.append(self._closed(Door.DPS, "DPS"))
             follows = await self.own_entries.followed_by(record, enrollment, wants)
-        if not (record.assigned_hub and record.device_id):
-            return follows, closed
-        identity = await self.hubs.get(record.assigned_hub, record.device_id)
-        if identity is not None and identity.enabled:
-            raise Overtaken(f"{record.assigned_hub} does not shut out {record.device_id!r}: it is still enabled")
-        return follows, [*closed, self._closed(Door.HUB, record.assigned_hub)]
+        return follows, [*closed, *await self.hub_doors.check_shut(record)]
 
     # --- opening ---
 
@@ -306,7 +316,7 @@ class DeviceConverger:
         entry = await self.provisioning.get_enrollment(record.registration_id)
         identity = None
         if record.assigned_hub and record.device_id:
-            identity = await self.hubs.get(record.assigned_hub, record.device_id)
+            identity = await self.hub_doors.hubs.get(record.assigned_hub, record.device_id)
         return _Seen(entry=entry, identity=identity)
 
     async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> str | None:
@@ -318,10 +328,10 @@ class DeviceConverger:
         await self.books.enter(record, want)
         follows = await self.own_entries.open(record, want, seen.entry, await self._leaves(want, seen.entry))
         if not want.identity_enabled:
-            await self._shut_hub(record, want.reason)
+            await self.hub_doors.shut(record, want.reason)
         elif seen.identity is not None and not seen.identity.enabled and record.doors in _HUB_WAS_SHUT:
             hub = record.assigned_hub or ""
-            if await self.hubs.let_in(hub, seen.identity, reason=want.reason) is None:
+            if await self.hub_doors.hubs.let_in(hub, seen.identity, reason=want.reason) is None:
                 raise Stale(record.registration_id)
         return follows
 
@@ -331,24 +341,7 @@ class DeviceConverger:
         Raises:
             Deferred: DPS is assigning a hub to it at this moment.
         """
-        registration = await self.provisioning.get_registration(known.record.registration_id)
-        if registration is None:
-            return known
-        if registration.get("status") == "assigning" and known.record.shut_out:
-            raise Deferred(
-                f"DPS is assigning a hub to {known.record.registration_id!r} at this moment", retry_after=_ASSIGNING
-            )
-        if registration.get("status") != "assigned":
-            return known
-        hub, device_id, at = str(registration["assignedHub"]), str(registration["deviceId"]), self.clock()
-        if moved(known.record, hub=hub, device_id=device_id, at=at) is known.record:
-            return known
-        return await change(
-            self.devices,
-            known.record.registration_id,
-            lambda record: moved(record, hub=hub, device_id=device_id, at=at),
-            at=at,
-        )
+        return await self.whereabouts.follow(known)
 
     # --- certificates ---
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from shared.pki.chains import LENGTH_LIMIT
 from shared.pki.readable import load_certificates
 from shared.workflows.authorities.records import certificates_of
 from shared.workflows.devices.changes import device_of
+from shared.workflows.devices.hub_doors import own_place
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.settings import Settings
+    from shared.workflows.devices.hub_doors import HubDoors, Place
     from shared.workflows.groups.previews import Previews
     from shared.workflows.intake.outbox import Clock
 
@@ -87,7 +90,7 @@ class Looking:
     authorities: Authorities
     requests: Requests
     rejections: Rejections
-    hubs: IotHubRegistries
+    hub_doors: HubDoors
     previews: Previews
     settings: Settings
 
@@ -127,7 +130,7 @@ class Looking:
             for each, authorities in zip(used, above, strict=True)
             if authorities and (leaf := certificates.get(each.serial_number))
         ]
-        view, (hub, registration, identity), requests, rejections = await asyncio.gather(
+        view, (hub, registration, identity, elsewhere), requests, rejections = await asyncio.gather(
             self.dps(registration_id, chains[0] if chains else ()),
             self._place(device),
             self._requests(device),
@@ -146,6 +149,7 @@ class Looking:
             registration=registration,
             hub=hub,
             identity=identity,
+            elsewhere=elsewhere,
             requests=requests,
             rejections=rejections,
             warning=timedelta(days=max(self.settings.device_warnings)),
@@ -213,16 +217,36 @@ class Looking:
 
     async def _place(
         self, device: DeviceRecord
-    ) -> tuple[str | None, Entry | Unseen | None, HubIdentity | Unseen | None]:
-        """Look where DPS has the device, or else where the ledger has it, and at its identity there."""
+    ) -> tuple[
+        str | None, Entry | Unseen | None, HubIdentity | Unseen | None, Mapping[Place, HubIdentity | Unseen | None]
+    ]:
+        """Look where DPS has the device, or else where the ledger has it, and at its identity there.
+
+        One that is shut out is looked for in every linked hub as well.
+        """
         provisioning = self.previews.provisioning
         registration = await seen_or_not(lambda: provisioning.get_registration(device.registration_id))
         hub, device_id = device.assigned_hub, device.device_id
         if registration and not isinstance(registration, Unseen) and registration.get("status") == "assigned":
             hub, device_id = str(registration["assignedHub"]), str(registration["deviceId"])
+        elsewhere = await self._elsewhere(device, (hub or "", device_id or "")) if device.shut_out else {}
         if hub is None or device_id is None:
-            return None, registration, None
-        return hub, registration, await seen_or_not(lambda: self.hubs.get(hub, device_id))
+            return None, registration, None, elsewhere
+        return hub, registration, await seen_or_not(lambda: self._hubs.get(hub, device_id)), elsewhere
+
+    @property
+    def _hubs(self) -> IotHubRegistries:
+        return self.hub_doors.hubs
+
+    async def _elsewhere(self, device: DeviceRecord, seen: Place) -> Mapping[Place, HubIdentity | Unseen | None]:
+        """Look for identities of a device beside the one that was seen."""
+        ledger = [each for each in [own_place(device)] if each is not None]
+        places = await seen_or_not(lambda: self.hub_doors.others(device))
+        if isinstance(places, Unseen):
+            return {("the linked hubs", device.registration_id): places}
+        wanted = sorted({*places, *((hub.lower(), each) for hub, each in ledger)} - {(seen[0].lower(), seen[1])})
+        found = await asyncio.gather(*(seen_or_not(partial(self._hubs.get, *each)) for each in wanted))
+        return dict(zip(wanted, found, strict=True))
 
     # --- what was asked for ---
 

@@ -32,10 +32,11 @@ from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.requests import Part, led_to_by, part_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
+    from shared.domain.revocation_plans import RevocationPlan
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
@@ -128,7 +129,7 @@ class Revocations:
             await self.check(request)
             by_hub = Counter([await self._hub_of(request)])
         together = request.is_of_many and request.action is RevocationAction.REVOKE
-        plan = plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=request.per_minute)
+        plan = await self._plan(by_hub, together=together, per_minute=request.per_minute)
         to_be_repeated = request.is_of_many and is_to_be_repeated(Concerned("", plan.devices), self.unrepeated)
         return {
             "action": request.action,
@@ -140,7 +141,11 @@ class Revocations:
     async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> dict[str, Any]:
         """Say what it would take to revoke all devices with a certificate of some CAs, so many a minute."""
         by_hub = await self.members.of_authorities(authorities)
-        return plan_for(by_hub, together=True, hub_units=self.hub_units, per_minute=per_minute).shown
+        return (await self._plan(by_hub, together=True, per_minute=per_minute)).shown
+
+    async def _plan(self, by_hub: Mapping[str, int], *, together: bool, per_minute: int | None) -> RevocationPlan:
+        linked = await self.converger.hub_doors.linked.names()
+        return plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=per_minute, linked=linked)
 
     async def _hub_of(self, request: RevocationRequest) -> str:
         name = request.registration_id or await self._owner(request.serial_number or "")

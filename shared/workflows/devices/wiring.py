@@ -19,12 +19,14 @@ from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.entry_changes import EntryChanges
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
+from shared.workflows.devices.hub_doors import HubDoors
 from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.devices.left_requests import LeftRequests
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.missed_renewals import MissedRenewals
 from shared.workflows.devices.own_entries import OwnEntries
 from shared.workflows.devices.revocations import revocable
+from shared.workflows.devices.whereabouts import Whereabouts
 from shared.workflows.intake.approval_deeds import Deeds
 from shared.workflows.intake.approvals import Approvals
 from shared.workflows.intake.parts import Parts
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.devices.bundles import Bundles
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
@@ -165,6 +168,7 @@ def converger_of(
     requests: Requests,
     provisioning: ProvisioningService,
     hubs: IotHubRegistries,
+    linked: LinkedHubs,
     revocation_lists: RevocationLists,
     outbox: Outbox,
     clock: Clock,
@@ -184,7 +188,8 @@ def converger_of(
         entries=EntryChanges(devices=devices, provisioning=provisioning),
         own_entries=OwnEntries(provisioning=provisioning, groups=groups, clock=clock),
         left=LeftRequests(devices=devices, requests=requests, clock=clock),
-        hubs=hubs,
+        whereabouts=Whereabouts(devices=devices, provisioning=provisioning, clock=clock),
+        hub_doors=HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock),
         outbox=outbox,
         clock=clock,
     )

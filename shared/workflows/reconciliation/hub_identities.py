@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
     from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.intake.outbox import Clock
-    from shared.workflows.reconciliation.looking import LinkedHubs
     from shared.workflows.reconciliation.taking_in import TakingIn
 
 type _Place = tuple[str, str]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import attests_by_certificates, held_certificates
@@ -26,7 +25,7 @@ from shared.pki.readable import load_certificates
 from shared.workflows.reconciliation.budget import FOLLOWING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from shared.domain.devices import DeviceRecord
@@ -34,41 +33,13 @@ if TYPE_CHECKING:
     from shared.domain.given_settings import Given
     from shared.ledger.devices import Devices
     from shared.ledger.table import Versioned
-    from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
     from shared.workflows.reconciliation.enrollments import EnrollmentLook
-
-
-_LINKS_HOLD = timedelta(hours=1)
-
-
-@dataclass(slots=True, kw_only=True)
-class LinkedHubs:
-    """The hubs that a device may have been left behind in: those that are linked to the DPS, as far as that is told.
-
-    Attributes:
-        resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
-        named: hubs that the settings name.
-        known: their host names, as far as they were asked for.
-    """
-
-    resource: DpsCaCertificates | None
-    named: Collection[str]
-    clock: Clock
-    known: frozenset[str] = frozenset()
-    _until: datetime | None = None
-
-    async def names(self) -> frozenset[str]:
-        """Give their host names, in lower case; asked for anew each hour."""
-        if self._until is None or self.clock() >= self._until:
-            linked = await self.resource.linked_hubs() if self.resource is not None else ()
-            self.known = frozenset(each.lower() for each in (*linked, *self.named))
-            self._until = self.clock() + _LINKS_HOLD
-        return self.known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

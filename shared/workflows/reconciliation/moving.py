@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.intake.outbox import Clock
-    from shared.workflows.reconciliation.looking import LinkedHubs
 
 PROPERTY = "registerAgain"
 """The desired property that tells a device; its ``idScope`` is that of the DPS to register with."""

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
-    from shared.workflows.reconciliation.looking import LinkedHubs
 
 
 def reconciler(

@@ -1,0 +1,45 @@
+"""Which hubs a device may have an identity in: those that are linked to the DPS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from datetime import datetime
+
+    from shared.ports.ca_certificates import DpsCaCertificates
+    from shared.workflows.intake.outbox import Clock
+
+_LINKS_HOLD = timedelta(hours=1)
+
+
+@dataclass(slots=True, kw_only=True)
+class LinkedHubs:
+    """The hubs that a device may have been left behind in: those that are linked to the DPS, as far as that is told.
+
+    Attributes:
+        resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
+        named: hubs that the settings name.
+        known: their host names, as far as they were asked for.
+    """
+
+    resource: DpsCaCertificates | None
+    named: Collection[str]
+    clock: Clock
+    known: frozenset[str] = frozenset()
+    _until: datetime | None = None
+
+    async def names(self) -> frozenset[str]:
+        """Give their host names, in lower case; asked for anew each hour, and after :meth:`ask_again`."""
+        if self._until is None or self.clock() >= self._until:
+            linked = await self.resource.linked_hubs() if self.resource is not None else ()
+            self.known = frozenset(each.lower() for each in (*linked, *self.named))
+            self._until = self.clock() + _LINKS_HOLD
+        return self.known
+
+    def ask_again(self) -> None:
+        """Ask for them next time: one of them has failed, and it may have been unlinked because it is gone."""
+        self._until = None
