@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.enrollments import IndividualEnrollments
     from shared.workflows.devices.explaining import Explaining
     from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.devices.order_answers import OrderAnswers
     from shared.workflows.devices.order_bundles import OrderBundles
     from shared.workflows.devices.order_requests import OrderRequests
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from shared.workflows.intake.readiness import Readiness
     from shared.workflows.intake.rejections import RejectedMessages
     from shared.workflows.intake.webhooks import Webhooks
-    from shared.workflows.reconciliation.looking import LinkedHubs
     from shared.workflows.reconciliation.passes import Reconciler
     from shared.workflows.status.answers import StatusAnswers
     from shared.workflows.status.imported_lists import ServedLists

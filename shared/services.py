@@ -183,7 +183,6 @@ def build(
         computing=computing,
         log=signing_log,
     )
-    linked = LinkedHubs(resource=clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock)
     converger = converger_of(
         devices=devices,
         certificates=certificates,
@@ -193,7 +192,7 @@ def build(
         requests=requests,
         provisioning=provisioning,
         hubs=hubs,
-        linked=linked,
+        linked=LinkedHubs(resource=clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock),
         revocation_lists=status.lists,
         outbox=outbox,
         clock=clock,
@@ -365,7 +364,7 @@ def build(
         retention=placed.retention,
         webhooks=webhooks,
         own_host=OwnHost(settings.own_host, ACCESS_PATH, clock),
-        linked_hubs=linked,
+        linked_hubs=converger.hub_doors.linked,
         reconciler=reconciler(
             table=table("findings"),
             devices=devices,
@@ -373,7 +372,7 @@ def build(
             groups=groups,
             records=records,
             keys=keys,
-            linked=linked,
+            linked=converger.hub_doors.linked,
             provisioning=provisioning,
             hubs=hubs,
             converger=converger,

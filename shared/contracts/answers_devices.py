@@ -212,7 +212,10 @@ class ShownDoor(Contract):
 
 
 class Device(DeviceSummary):
-    """A device, with its history: the oldest entry first. ``closedDoors`` is empty unless it is shut out everywhere."""
+    """A device, with its history: the oldest entry first.
+
+    ``closedDoors`` is empty unless it is shut out everywhere; each hub that is linked to the DPS is one.
+    """
 
     model_config = with_example(
         {

@@ -96,8 +96,8 @@ async def test_other_hubs_are_shut_although_another_door_does_not_answer(down: s
     scene = await two_hubs()
     if down == "blobs":
 
-        async def fails(_issuer: str) -> None:
-            raise ServiceRequestError("blobs can't be reached")
+        async def fails(name: str) -> None:
+            raise ServiceRequestError(f"the list of {name} can't be published")
 
         scene.lists.publish = fails  # type: ignore[method-assign]
     else:

@@ -143,6 +143,17 @@ async def test_readiness_asks_what_the_zone_uses(zone: Zone) -> None:
     await services.close()
 
 
+async def test_revocation_sees_which_hubs_are_linked_and_uploads_no_ca() -> None:
+    """It has the role to read the DPS alone, and is not ready without it."""
+    dps = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/provisioningServices/dps"
+    told = {"ZONE": "revocation", **GOOD, "DPS_RESOURCE_ID": dps}
+    services = build(Settings.from_environment(told))
+    assert services.linked_hubs.resource is services.clients.dps_authorities is not None
+    assert services.clients.ca_certificates == ()
+    assert "linkedHubs" in services.readiness.checks
+    await services.close()
+
+
 async def test_what_a_zone_does_not_reach_is_refused_by_name() -> None:
     """A call that landed in the wrong zone says so, before anything is sent."""
     services = build(Settings.from_environment({"ZONE": "status", **LEAST[Zone.STATUS]}))

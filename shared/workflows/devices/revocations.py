@@ -1,9 +1,9 @@
 """Revocation: closes every door to a device, and reads back that they are closed.
 
 Neither DPS nor IoT Hub reads a CRL. So a device is shut out in three places: DPS refuses to provision it (a disabled
-individual enrollment), its hub refuses the connection (a disabled identity, which also ends one that stands), and the
-CRL tells everybody else. An act changes what the device's record wants; :mod:`shared.workflows.devices.convergence`
-makes it so.
+individual enrollment), each linked hub refuses the connection (a disabled identity, which also ends one that stands),
+and the CRL tells everybody else. An act changes what the device's record wants;
+:mod:`shared.workflows.devices.convergence` makes it so.
 """
 
 from __future__ import annotations
