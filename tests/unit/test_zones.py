@@ -146,7 +146,7 @@ async def test_readiness_asks_what_the_zone_uses(zone: Zone) -> None:
 async def test_revocation_sees_which_hubs_are_linked_and_uploads_no_ca() -> None:
     """It has the role to read the DPS alone, and is not ready without it."""
     dps = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Devices/provisioningServices/dps"
-    told = {"ZONE": "revocation", **GOOD, "DPS_RESOURCE_ID": dps}
+    told = {"ZONE": "revocation", **LEAST[Zone.REVOCATION], "DPS_RESOURCE_ID": dps}
     services = build(Settings.from_environment(told))
     assert services.linked_hubs.resource is services.clients.dps_authorities is not None
     assert services.clients.ca_certificates == ()
