@@ -252,6 +252,17 @@ def build(
     webhooks = webhooks_of(clients.secrets, settings.webhook_secret_name, table, clock)
     following = FollowedRequests(requests=requests, orders=orders, clock=clock)
     order_answers = OrderAnswers(orders=orders)
+    looking = Looking(
+        devices=devices,
+        certificates=certificates,
+        groups=groups,
+        authorities=records,
+        requests=requests,
+        rejections=rejections,
+        hub_doors=converger.hub_doors,
+        previews=group_work.previews,
+        settings=settings,
+    )
     return Services(
         settings=settings,
         clock=clock,
@@ -286,20 +297,7 @@ def build(
             clock=clock,
         ),
         identities=identities,
-        explaining=Explaining(
-            directory=device_directory.directory,
-            looking=Looking(
-                devices=devices,
-                certificates=certificates,
-                groups=groups,
-                authorities=records,
-                requests=requests,
-                rejections=Rejections(table("rejections")),
-                hub_doors=converger.hub_doors,
-                previews=group_work.previews,
-                settings=settings,
-            ),
-        ),
+        explaining=Explaining(looking=looking, directory=device_directory.directory),
         converger=converger,
         takeovers=Takeovers(
             devices=devices,

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.restoration import CAUSE, JUMP, found_revoked, of_nobody
+from shared.domain.restoration import CAUSE, found_revoked, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
-from shared.ledger.table import Stale
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.changes import change
@@ -24,15 +23,15 @@ from shared.workflows.status.revocation_lists import CRLS
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from shared.domain.authorities import AuthorityRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
-    from shared.pki.issuers import Issuer
     from shared.ports.blobs import Blobs
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.taking_in import TakingIn
 
     type Listed = tuple[str, ListedCertificate]
     """The name of a CA, and what its list says of a certificate."""
@@ -43,8 +42,9 @@ class RestoredRevocations:
     """Enters revocations, some at a time.
 
     Attributes:
-        issuers: the CAs, by name; those that are loaded here are put there.
-        is_lost: whether the ledger was lost, so that no list is missing that it knew of.
+        taking_in: is told of each CA that is loaded.
+        is_lost: whether the ledger was lost, and is taken over from the services.
+        numbers: the highest numbers that lists of CAs are known to have reached.
         missing: CAs that have published lists, of which the last one is not there.
     """
 
@@ -52,39 +52,33 @@ class RestoredRevocations:
     certificates: Certificates
     devices: Devices
     blobs: Blobs
-    issuers: dict[str, Issuer]
+    taking_in: TakingIn
     is_lost: bool
     clock: Clock
+    numbers: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    _numbers: dict[str, int] = field(default_factory=dict)
-    """The highest numbers that lists of CAs are known to have reached."""
     _entered: dict[str, set[str]] = field(default_factory=dict)
     """Certificates that are on the ledger's list of a CA, as they were before anything was entered here."""
     _turns: Turns = field(default_factory=Turns)
     """Of devices: two of one device's certificates may be listed."""
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
-    async def listed(self) -> Sequence[Listed]:
-        """Give everything that the CAs have revoked, CA after CA."""
-        return [(each.name, entry) async for each in self.authorities.list() for entry in await self._revoked_by(each)]
+    async def find(self) -> list[Listed]:
+        """Give what all CAs have revoked, CA after CA."""
+        return [(each.name, entry) async for each in self.authorities.list() for entry in await self._by(each)]
 
-    async def enter(self, revoked: Sequence[Listed], *, may_wait: bool) -> AsyncIterator[str]:
+    async def take_back(self, revoked: Iterable[Listed], *, may_wait: bool) -> AsyncIterator[str]:
         """Enter revocations that lists name; say what became of each, in the order of the lists.
 
         Args:
-            revoked: from :meth:`listed`.
+            revoked: what the lists say.
             may_wait: whether those of certificates that are not known may be found out about later.
         """
         async for line in in_parts(partial(self._revoke, may_wait=may_wait), revoked, self._gate):
             if line is not None:
                 yield line
 
-    async def jump(self) -> AsyncIterator[str]:
-        """Have the numbers of the next lists be above all that may have been published."""
-        for name, number in self._numbers.items():
-            yield await self._jump(name, number)
-
-    async def _revoked_by(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
+    async def _by(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
         """Give what a CA has revoked, by its published list, and by the ledger's rows, which may know of more."""
         found = {each.serial_number: each for each in await self._listed(record)}
         if record.certificate is None:
@@ -97,15 +91,15 @@ class RestoredRevocations:
         """Read the published list of a CA; nothing, if it has none that it has signed."""
         if record.certificate is None:
             return ()
-        issuer = self.issuers[record.name] = await self.authorities.load(record.name)
+        issuer = self.taking_in.issuers[record.name] = await self.authorities.load(record.name)
         stored = await self.blobs.get(CRLS, f"{record.name}.crl")
         number = number_of(stored.content, issuer) if stored is not None else None
         if stored is None or number is None:
             if stored is None and not self.is_lost and issuer.may_sign_crls and record.crl_number:
-                self._numbers[record.name] = record.crl_number  # it has published more since, which nobody knows of
+                self.numbers[record.name] = record.crl_number  # it has published more since, which nobody knows of
                 self.missing.append(record.name)
             return ()
-        self._numbers[record.name] = number
+        self.numbers[record.name] = number
         return listed_certificates(stored.content, issuer)
 
     async def _revoke(self, revoked: Listed, *, may_wait: bool) -> str | None:
@@ -179,7 +173,7 @@ class RestoredRevocations:
 
     async def _keep_listed(self, name: str, listed: ListedCertificate) -> str | None:
         """Keep a certificate revoked of which nobody knows whose it is; say so, if the ledger did not list it."""
-        await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.issuers[name])))
+        await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.taking_in.issuers[name])))
         if await self._is_entered(name, listed):
             return None
         await self._enter(name, listed)
@@ -194,19 +188,4 @@ class RestoredRevocations:
         return listed.serial_number in self._entered[name]
 
     async def _enter(self, name: str, listed: ListedCertificate) -> None:
-        await keep_listed(self.certificates, revocation_of(name, listed, self.issuers[name]))
-
-    async def _jump(self, name: str, number: int) -> str:
-        records, present = self.authorities.records, number
-        while present < number + JUMP:  # else an earlier run, or another one, was here
-            known = await records.get(name)
-            if known is None:
-                raise Conflict.because(f"the CA {name!r} is gone")
-            present = known.record.crl_number
-            if present < number + JUMP:
-                present = max(present, number) + JUMP
-                try:
-                    await records.replace(known, known.record.changed(crl_number=present, list_making=None))
-                except Stale:
-                    present = number
-        return f"the next CRL of {name!r} has number {present + 1}; the last one was {number}"
+        await keep_listed(self.certificates, revocation_of(name, listed, self.taking_in.issuers[name]))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.groups import STATUS, GroupState
+from shared.domain.restoration import JUMP
+from shared.errors import Conflict
+from shared.ledger.table import Stale
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.reconciliation.adopting import UNKNOWN
 from shared.workflows.reconciliation.books import Books
@@ -105,7 +108,7 @@ class Restoration:
             certificates=self.certificates,
             devices=self.devices,
             blobs=self.blobs,
-            issuers=self.taking_in.issuers,
+            taking_in=self.taking_in,
             is_lost=self.adoption is not None,
             clock=self.clock,
         )
@@ -115,8 +118,8 @@ class Restoration:
         books = Books(certificates=self.certificates, clock=self.clock)
         async for line in books.enter_missing(self.taking_in.issuers):
             yield line
-        async for line in revocations.jump():
-            yield line
+        for name, number in revocations.numbers.items():
+            yield await self._jump(name, number)
         yield f"the ledger's epoch is {await self.epochs.accept()} now: certificates are signed again"
 
     @property
@@ -130,8 +133,8 @@ class Restoration:
         )
 
     async def _take_back(self, revocations: RestoredRevocations) -> AsyncIterator[str]:
-        revoked = await revocations.listed()
-        async for line in revocations.enter(revoked, may_wait=True):
+        revoked = await revocations.find()
+        async for line in revocations.take_back(revoked, may_wait=True):
             yield line
         certificates = RestoredCertificates(
             certificates=self.certificates, blobs=self.blobs, log=self.log, taking_in=self.taking_in
@@ -141,7 +144,7 @@ class Restoration:
         if self.adoption is not None:
             async for line in self.adoption.devices_of_services():
                 yield line
-        async for line in revocations.enter(revoked, may_wait=False):  # those of what was not known before
+        async for line in revocations.take_back(revoked, may_wait=False):  # those of what was not known before
             yield line
         by_serial_number = {each.serial_number: each for _, each in revoked}
         doors = RestoredDoors(
@@ -196,3 +199,18 @@ class Restoration:
                     )
                 case GroupState.DELETED:
                     yield f"the enrollment group {group_id!r} is in DPS, and deleted in the ledger: delete it there"
+
+    async def _jump(self, name: str, number: int) -> str:
+        records, present = self.authorities.records, number
+        while present < number + JUMP:  # else an earlier run, or another one, was here
+            known = await records.get(name)
+            if known is None:
+                raise Conflict.because(f"the CA {name!r} is gone")
+            present = known.record.crl_number
+            if present < number + JUMP:
+                present = max(present, number) + JUMP
+                try:
+                    await records.replace(known, known.record.changed(crl_number=present, list_making=None))
+                except Stale:
+                    present = number
+        return f"the next CRL of {name!r} has number {present + 1}; the last one was {number}"
