@@ -35,6 +35,8 @@ from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
 from shared.workflows.reconciliation.enrollments import EnrollmentLook, OurAuthorities
 from shared.workflows.reconciliation.groups import GroupLook
+from shared.workflows.reconciliation.identities import IdentityLook
+from shared.workflows.reconciliation.identity_pages import IdentityPages
 from shared.workflows.reconciliation.looking import DeviceLook
 from shared.workflows.reconciliation.passes import Reconciler
 from shared.workflows.reconciliation.walking import Walk
@@ -120,6 +122,16 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         converger=converger,
         clock=clock,
     )
+    rows: Rows = Table()
+    identities = IdentityLook(
+        devices=devices,
+        groups=nothing,
+        provisioning=provisioning,
+        hubs=hubs,
+        look=look,
+        findings=Findings(rows),
+        clock=clock,
+    )
     walk = Walk(
         devices=devices,
         provisioning=provisioning,
@@ -128,6 +140,8 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         authorities=AuthorityLook(records=nothing, keys=nothing, ca_certificates=(), clock=clock),
         groups=GroupLook(groups=cast("Any", Groups(fleet)), records=nothing, provisioning=provisioning),
         enrollments=enrollments,
+        identities=identities,
+        identity_pages=IdentityPages(hubs=hubs, linked=hubs, identities=identities),
         bundles=BundleLook(
             blobs=cast("Any", Blobs(fleet)),
             secrets=cast("Any", Secrets(fleet)),
@@ -138,7 +152,6 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         ),
         clock=clock,
     )
-    rows: Rows = Table()
     return Reconciler(
         findings=Findings(rows),
         passes=Reconciliations(rows),

@@ -51,6 +51,7 @@ class Shape:
         waiting: of so many devices, one has a key that was not fetched.
         drifted: so many devices, one after the other, had their identities disabled by somebody.
         strangers: so many individual enrollments of devices that the ledger does not know.
+        guests: so many identities in the first hub that nobody knows.
         percent: of each quota, that a pass may use, and after which the services refuse.
     """
 
@@ -63,6 +64,7 @@ class Shape:
     waiting: int = 100
     drifted: int = 0
     strangers: int = 0
+    guests: int = 0
     percent: int = 10
 
 
@@ -214,6 +216,12 @@ class Fleet:
         """Give its identity as its hub has it."""
         enabled = number not in self.shut and number >= self.shape.drifted
         return HubIdentity(self.id_of(number), enabled, frozenset(self._thumbprints[1:]), connected=False)
+
+    def guest(self, number: int) -> HubIdentity:
+        """Give an identity that nobody knows."""
+        return HubIdentity(
+            f"guest-{number:06}", enabled=True, thumbprints=frozenset({f"{number:064X}"}), connected=False
+        )
 
     def registration(self, number: int) -> dict[str, Any]:
         """Give its registration record."""
@@ -411,6 +419,8 @@ class Hubs:
     async def get(self, hub: str, device_id: str) -> HubIdentity | None:
         """Read an identity."""
         self.fleet.quotas.call("iot_hub.registry", hub)
+        if device_id.startswith("guest-"):
+            return self.fleet.guest(int(device_id.removeprefix("guest-")))
         number = self.fleet.number_of(device_id)
         return self.fleet.identity(number) if number is not None and self.fleet.hub_of(number) == hub else None
 
@@ -419,6 +429,20 @@ class Hubs:
         self.fleet.quotas.call("iot_hub.queries", hub)
         numbers = [number for each in device_ids if (number := self.fleet.number_of(each)) is not None]
         return {self.fleet.id_of(each): self.fleet.identity(each) for each in numbers}
+
+    async def page(self, hub: str, *, size: int, continuation: str | None) -> tuple[list[HubIdentity], str | None]:
+        """Query a page of all identities."""
+        self.fleet.quotas.call("iot_hub.queries", hub)
+        shape = self.fleet.shape
+        first = next(each for each in range(shape.hubs) if self.fleet.hub_of(each) == hub)
+        here = range(first, shape.devices, shape.hubs)
+        guests = range(shape.guests) if first == 0 else range(0)
+        numbers, following = _page(range(len(here) + len(guests)), size, continuation)
+        found = [
+            self.fleet.identity(here[each]) if each < len(here) else self.fleet.guest(each - len(here))
+            for each in numbers
+        ]
+        return found, following
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,14 @@ class IotHubRegistries:
 
         return await self._change_as_seen(hub, seen, edit)
 
+    async def disable(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
+        """Keep a device out, if its identity is as it was seen; ``None`` if it has changed or gone since."""
+
+        def edit(device: Any) -> None:
+            device.status, device.status_reason = "disabled", reason
+
+        return await self._change_as_seen(hub, seen, edit)
+
     async def _change_as_seen(self, hub: str, seen: HubIdentity, edit: Callable[[Any], None]) -> HubIdentity | None:
         """Write an identity under the ETag it was seen with; ``None`` if it has changed or gone since."""
 

@@ -147,7 +147,8 @@ class Reconciliation(Contract):
     """A pass of reconciliation.
 
     ``lookedAt`` counts what was compared by stage, ``calls`` the calls by service, ``found`` the differences by kind.
-    ``unread`` counts devices that could not be compared, since a service did not answer; the next pass looks at them.
+    ``unread`` counts what could not be compared, since a service did not answer: devices, identities, and each hub that
+    did not list its identities. The next pass looks at them.
     ``continuesAt`` is the time from which on it may use the services again, if it has used its share.
     """
 
@@ -161,8 +162,8 @@ class Reconciliation(Contract):
             "beganAt": "2026-05-01T12:00:00Z",
             "endedAt": "2026-05-01T12:00:04Z",
             "continuesAt": None,
-            "lookedAt": {"authorities": 2, "groups": 1, "enrollments": 0, "registrations": 40, "devices": 40},
-            "calls": {"dps": 4, "queries hub-1.azure-devices.net": 1},
+            "lookedAt": {"registrations": 40, "identities": 40, "devices": 40},
+            "calls": {"dps": 4, "queries hub-1.azure-devices.net": 2},
             "found": {"identityDisabled": 1},
             "unread": 0,
         }

@@ -18,6 +18,8 @@ from pydantic import Field
 from shared.domain import lifecycles
 from shared.domain.audit_entries import AuditedCall
 from shared.domain.callers import Actor
+from shared.domain.findings_introduction import INTRODUCTION
+from shared.domain.identities_seen import IdentitySeen
 from shared.domain.record import Part, Record
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class FindingKind(StrEnum):
     IDENTITY_DISABLED = "identityDisabled"
     IDENTITY_CERTIFICATE = "identityCertificate"
     IDENTITY_LEFT = "identityLeft"
+    IDENTITY_UNKNOWN = "identityUnknown"
     HUB_CHANGED = "hubChanged"
     ENROLLMENT_MISSING = "enrollmentMissing"
     ENROLLMENT_DISABLED = "enrollmentDisabled"
@@ -112,9 +115,10 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.DOOR_OPEN: Treatment(
         Severity.CRITICAL,
         "every door of a device that is shut out is shut: DPS and each linked hub that has it; DPS and the hub of a "
-        "device in service take none of its certificates that is revoked; an individual enrollment that an operator "
-        "disabled is disabled again; and so is a group of a revoked CA, or deleted again if it was; a revoked CA is "
-        "taken out of a group that it was put into",
+        "device in service take none of its certificates that is revoked; an identity that is not the device's own, "
+        "and takes a certificate that is revoked or of a device that is shut out, is disabled; an individual enrollment "
+        "that an operator disabled is disabled again; and so is a group of a revoked CA, or deleted again if it was; a "
+        "revoked CA is taken out of a group that it was put into",
         always_mended=True,
     ),
     FindingKind.ROGUE_CERTIFICATE: Treatment(
@@ -131,7 +135,13 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         Severity.MEDIUM, "the identity is enabled", "the ledger says that the device is disabled"
     ),
     FindingKind.IDENTITY_CERTIFICATE: Treatment(Severity.HIGH, "the identity gets the certificates that are in use"),
-    FindingKind.IDENTITY_LEFT: Treatment(Severity.LOW, "the identity of the deleted device is deleted"),
+    FindingKind.IDENTITY_LEFT: Treatment(
+        Severity.LOW,
+        "the identity of the deleted device is deleted; one that a device has in another hub than its own is disabled",
+    ),
+    FindingKind.IDENTITY_UNKNOWN: Treatment(
+        Severity.HIGH, "the identity is disabled; nothing is done if DPS has a device there by then"
+    ),
     FindingKind.HUB_CHANGED: Treatment(
         Severity.MEDIUM, adopting="the ledger names the hub that DPS has assigned to the device"
     ),
@@ -203,26 +213,6 @@ def read_policies(value: str) -> Mapping[FindingKind, Policy]:
     return found
 
 
-_INTRODUCTION = """A pass of reconciliation compares the ledger with DPS, the hubs, the stored bundles and the
-vault. One begins by itself an hour after the one before (`RECONCILIATION_INTERVAL_MINUTES`), and
-`POST /api/reconciliations` begins one over everything, over one group or over one device. In no minute does a pass over
-everything use more than a tenth of the services' quotas (`RECONCILIATION_QUOTA_PERCENT`, `IOT_HUB_UNITS`). What it
-could not finish, it goes on with a minute later, also amid a page.
-
-Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
-found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
-is looked at alone before anything is said of it. A pass over everything looks as well at what DPS has of devices and
-groups that the ledger does not know, unless it is disabled: individual enrollments, and groups with a CA of yours.
-
-What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
-`mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or
-`.../close` with a comment: a finding that is closed is not told again while it lasts. `DriftMended` is sent when one is
-mended.
-
-Made from `shared/domain/findings.py`; a test keeps it so.
-"""
-
-
 def document() -> str:
     """Give docs/findings.md."""
     rows = [
@@ -231,7 +221,7 @@ def document() -> str:
         for kind, each in TREATMENTS.items()
     ]
     head = ["| kind | severity | mending | adopting |", "| --- | --- | --- | --- |"]
-    return "\n".join(["# Findings\n", _INTRODUCTION, *head, *rows, ""])
+    return "\n".join(["# Findings\n", INTRODUCTION, *head, *rows, ""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +235,7 @@ class Difference:
         where: the service, as in ``DPS``, or a hub's host name.
         enrollment_group: the group concerned, if there is one.
         certificate_authority: the CA concerned, likewise.
+        identity: in the hub, where it is not the one that the ledger has of a device.
     """
 
     kind: FindingKind
@@ -255,11 +246,14 @@ class Difference:
     where: str
     enrollment_group: str | None = None
     certificate_authority: str | None = None
+    identity: IdentitySeen | None = None
 
     @property
     def finding_id(self) -> str:
         """The same for the same difference, whenever it is found; 32 hexadecimal digits."""
         named = f"{self.kind}|{self.subject_kind}|{self.subject}|{self.where}"
+        if self.identity is not None and self.identity.device_id != self.subject:
+            named = f"{named}|{self.identity.device_id}"
         return sha256(named.encode()).hexdigest()[:32]
 
 
@@ -305,10 +299,11 @@ class FindingRecord(Record):
         occurrence: how often it has been found, after it had ended.
         claim: who is about it.
         audited: calls about it that an entry of the audit log is about, until it ends.
+        identity: as in :class:`Difference`.
     """
 
     lifecycle = lifecycles.FINDING
-    documents: ClassVar[frozenset[str]] = frozenset({"claim", "audited"})
+    documents: ClassVar[frozenset[str]] = frozenset({"claim", "audited", "identity"})
 
     finding_id: str
     kind: FindingKind
@@ -331,6 +326,7 @@ class FindingRecord(Record):
     occurrence: int = Field(default=1)
     claim: Claim | None = None
     audited: tuple[AuditedCall, ...] = ()
+    identity: IdentitySeen | None = None
 
     ENDED: ClassVar[frozenset[FindingState]] = frozenset(FindingState) - {FindingState.OPEN}
 
@@ -351,6 +347,7 @@ class FindingRecord(Record):
             where=self.where,
             enrollment_group=self.enrollment_group,
             certificate_authority=self.certificate_authority,
+            identity=self.identity,
         )
 
     def ended(self, state: FindingState, at: datetime, comment: str | None = None) -> FindingRecord:
@@ -369,6 +366,7 @@ def found(difference: Difference, before: FindingRecord | None, *, at: datetime,
         "reconciliation": reconciliation,
         "enrollment_group": difference.enrollment_group,
         "certificate_authority": difference.certificate_authority,
+        "identity": difference.identity,
     }
     if before is not None and before.state in {FindingState.OPEN, FindingState.CLOSED}:
         return before.changed(**seen)

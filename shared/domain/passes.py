@@ -22,6 +22,7 @@ class Stage(StrEnum):
     GROUPS = "groups"
     ENROLLMENTS = "enrollments"
     REGISTRATIONS = "registrations"
+    IDENTITIES = "identities"
     DEVICES = "devices"
     BUNDLES = "bundles"
     PASSWORDS = "passwords"
@@ -53,7 +54,7 @@ class ReconciliationRecord(Record):
     Attributes:
         began_at: when it was asked for.
         stage: what it looks at.
-        at: where in the stage it goes on: the group, for the stage that goes group by group.
+        at: where in the stage it goes on: the group, or the hub, for a stage that goes from one to the next.
         continuation: of the page that comes next, as the service or the ledger gave it.
         resume: what comes next on that page, by its id, where the budget ended amid the page; ``None``: its beginning.
         enrollment_group: the only group that is looked at, if one was named.

@@ -104,7 +104,7 @@ def device_differences(record: DeviceRecord, seen: Seen, own: Own, now: datetime
         yield from _identity(record, seen.identity, own)
     yield from moved
     if not isinstance(seen.elsewhere, Unread):
-        yield from _elsewhere(record, seen.elsewhere)
+        yield from open_elsewhere(record, seen.elsewhere)
     yield from _reserved(record, now)
 
 
@@ -249,8 +249,8 @@ def _moved(record: DeviceRecord, registration: Mapping[str, Any]) -> Iterator[Di
         )
 
 
-def _elsewhere(record: DeviceRecord, identities: Mapping[str, HubIdentity]) -> Iterator[Difference]:
-    """A device that DPS has moved may leave its identity behind, which lets the same certificate in."""
+def open_elsewhere(record: DeviceRecord, identities: Mapping[str, HubIdentity]) -> Iterator[Difference]:
+    """Give the doors that are open to a device in other hubs than its own: it may have left its identity behind."""
     for hub, identity in identities.items():
         if identity.enabled and (record.shut_out or record.disabled):
             said = f"the device is {_state(record)}, and was in {record.assigned_hub or 'no hub'} last"

@@ -11,6 +11,7 @@ from shared.ledger.rows import Rows
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from shared.domain.findings import FindingKind
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 
@@ -48,6 +49,14 @@ class Findings:
                 terms.append(f"{name} eq @{name}")
                 parameters[name] = value
         return await self._rows.page(" and ".join(terms), parameters, size=size, continuation=continuation)
+
+    async def of_kind(self, kind: FindingKind, *, limit: int) -> list[FindingRecord]:
+        """List some of a kind that are there as far as is known, those that are closed among them."""
+        over = {each.value: each.value for each in FindingState if each not in _THERE}
+        terms = ["PartitionKey eq @partition", "kind eq @kind", *(f"state ne @{name}" for name in over)]
+        condition, parameters = " and ".join(terms), {"partition": _FINDINGS, "kind": kind.value, **over}
+        found, _ = await self._rows.page(condition, parameters, size=limit, continuation=None)
+        return list(found)
 
     async def not_seen_by(self, reconciliation_id: str) -> AsyncIterator[FindingRecord]:
         """List those that are there as far as is known, and that a pass has not seen."""

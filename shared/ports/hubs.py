@@ -64,6 +64,10 @@ class IotHubRegistries(Protocol):
         """Let a device in, if its identity is as it was seen; ``None`` if it has changed or gone since."""
         ...
 
+    async def disable(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
+        """Keep a device out, if its identity is as it was seen; ``None`` if it has changed or gone since."""
+        ...
+
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
         """Keep devices out of a hub and end their connections; give how many were enabled, and are not any more."""
         ...

@@ -37,6 +37,7 @@ async def test_a_pass_looks_at_everything_once_and_no_call_is_refused(shape: Sha
         "groups": 5,
         "enrollments": shape.devices // shape.shut,
         "registrations": shape.devices,
+        "identities": shape.devices,
         "devices": shape.devices,
         "bundles": shape.devices,
         "passwords": shape.devices // WAITING,
@@ -75,6 +76,22 @@ async def test_individual_enrollments_of_others_are_looked_at_within_the_share()
     assert done.fleet.quotas.refused == 0
     assert (done.record.found, done.record.unread) == ({"enrollmentUnknown": 300}, 0)
     assert done.record.looked_at["enrollments"] == 10 + 300
+    assert 5 < done.hours * 60 < 12
+
+
+async def test_every_identity_of_a_hub_is_read_from_its_pages() -> None:
+    """3 pages of at most 1,000; and a query names at most 333 devices, as many as are left of a page of 1,000."""
+    done = await walk(Shape(devices=2500, groups=5, id_length=20))
+    assert done.record.looked_at["identities"] == 2500
+    assert done.fleet.quotas.calls["iot_hub.queries"] == 3 + (4 + 4 + 2)
+
+
+async def test_identities_of_nobody_are_looked_at_within_the_share() -> None:
+    """Each takes a read of 10 a minute: 60 take six minutes, and the pass goes on amid the page."""
+    done = await walk(Shape(devices=500, groups=5, hubs=2, guests=60))
+    assert done.fleet.quotas.refused == 0
+    assert (done.record.found, done.record.unread) == ({"identityUnknown": 60}, 0)
+    assert done.record.looked_at["identities"] == 560
     assert 5 < done.hours * 60 < 12
 
 

@@ -358,6 +358,9 @@ class Hubs:
     async def let_in(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
         return await self._write(hub, seen, enabled=True, reason=reason)
 
+    async def disable(self, hub: str, seen: HubIdentity, *, reason: str) -> HubIdentity | None:
+        return await self._write(hub, seen, enabled=False, reason=reason)
+
     async def _write(self, hub: str, seen: HubIdentity, *, enabled: bool, reason: str) -> HubIdentity | None:
         async with self.conductor.step(f"hub.{'enable' if enabled else 'disable'}", service_of(hub)):
             found = self.identities.get((hub, seen.device_id))

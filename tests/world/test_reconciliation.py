@@ -515,6 +515,17 @@ async def register_with_others(fleet: Fleet) -> None:
     registrations["stranger"] = {**registrations["stranger"], "enrollmentGroupId": "open"}
 
 
+async def make_an_identity(fleet: Fleet) -> None:
+    """By hand, with a certificate that nobody here has signed."""
+    fleet.world.hubs.enter(HUB, "zz-2", OTHERS)
+
+
+async def stay_behind(fleet: Fleet) -> None:
+    """In a hub that was not linked to the DPS when that gave the device another."""
+    fleet.reconciler.walk.look.linked.named = [HUB, "hub-2"]
+    fleet.world.hubs.enter("hub-2", DEVICE, *fleet.world.hubs.identities[HUB, DEVICE].thumbprints)
+
+
 async def enroll_a_stranger(fleet: Fleet) -> None:
     wanted = individual_enrollment("zz-1", None, "enabled", hierarchy().root.certificate)
     fleet.world.provisioning.enrollments["zz-1"] = {**with_info(wanted, None), "etag": '"theirs"'}
@@ -532,7 +543,8 @@ PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.IDENTITY_DISABLED: [((), disable_at_hub)],
     FindingKind.ROGUE_CERTIFICATE: [((), give_it_another_certificate), ((), register_a_stranger)],
     FindingKind.IDENTITY_CERTIFICATE: [((), give_it_a_former_certificate)],
-    FindingKind.IDENTITY_LEFT: [(("delete",), make_identity)],
+    FindingKind.IDENTITY_LEFT: [(("delete",), make_identity), ((), stay_behind)],
+    FindingKind.IDENTITY_UNKNOWN: [((), make_an_identity)],
     FindingKind.HUB_CHANGED: [((), leave_behind), ((), move)],
     FindingKind.UNKNOWN_DEVICE: [((), register_with_others)],
     FindingKind.ENROLLMENT_MISSING: [((), pin_and_forget)],
@@ -754,7 +766,6 @@ def test_every_kind_is_planted() -> None:
     ("kind", "plant"),
     [
         (FindingKind.IDENTITY_DISABLED, disable_at_hub),
-        (FindingKind.HUB_CHANGED, leave_behind),
         (FindingKind.HUB_CHANGED, move),
         (FindingKind.ENROLLMENT_SETTINGS, partial(pin_and_change, allocationPolicy="static", iotHubs=["hub-9"])),
         (FindingKind.GROUP_STATUS, disable_group),
@@ -984,14 +995,14 @@ async def test_a_group_of_a_ca_that_signs_no_more_is_no_open_door(state: Authori
 
 
 async def test_a_hub_that_is_down_keeps_nobody_from_comparing_the_rest() -> None:
-    """Its devices are counted as unread, and what was found of them before stays found."""
+    """It and its devices are counted as unread, and what was found of them before stays found."""
     fleet = await fleet_of()
     await disable_at_hub(fleet)
     [before] = await fleet.look()
     fleet.world.conductor.down.add("hub")
     await disable_group(fleet)
     assert {each.kind for each in await fleet.look()} == {before.kind, FindingKind.GROUP_STATUS}
-    assert max(await fleet.reconciler.passes.all(), key=lambda each: each.began_at).unread == 1
+    assert max(await fleet.reconciler.passes.all(), key=lambda each: each.began_at).unread == 2
 
 
 # --- findings ---
@@ -1312,7 +1323,10 @@ async def test_a_pass_that_can_not_be_begun_is_not_told_as_begun() -> None:
 
 
 async def test_a_pass_uses_its_share_and_goes_on_when_it_has_some_again() -> None:
-    """1 % of DPS's 1,000 operations a minute are 10, and of a hub's 20 queries a fifth: one in five minutes."""
+    """1 % of DPS's 1,000 operations a minute are 10, and of a hub's 20 queries a fifth: one in five minutes.
+
+    One gives its identities, and one names its device.
+    """
     fleet = await fleet_of()
     share = dataclasses.replace(fleet.reconciler.share, percent=1)
     fleet.reconciler = dataclasses.replace(fleet.reconciler, share=share)
@@ -1326,5 +1340,5 @@ async def test_a_pass_uses_its_share_and_goes_on_when_it_has_some_again() -> Non
         fleet.world.now += timedelta(minutes=1)
     assert done is not None
     calls = (await fleet.reconciler.describe(begun.reconciliation_id)).calls
-    assert calls[f"queries {HUB}"] == 1
-    assert timedelta(minutes=4) <= done - began <= timedelta(minutes=6)
+    assert calls[f"queries {HUB}"] == 2
+    assert timedelta(minutes=9) <= done - began <= timedelta(minutes=11)

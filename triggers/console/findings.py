@@ -89,11 +89,14 @@ def _listed(record: FindingRecord) -> Mapping[str, object]:
     return {**shown_finding(record), "about": subject_page(record)}
 
 
+_OF_NOBODY = frozenset({FindingKind.UNKNOWN_DEVICE, FindingKind.ENROLLMENT_UNKNOWN})
+
+
 def subject_page(record: FindingRecord) -> str | None:
     """Give the page of what a finding is about, if the ledger has it."""
     subject = segment(record.subject)
     match record.subject_kind:
-        case SubjectKind.DEVICE if record.kind not in {FindingKind.UNKNOWN_DEVICE, FindingKind.ENROLLMENT_UNKNOWN}:
+        case SubjectKind.DEVICE if record.kind not in _OF_NOBODY and record.identity is None:
             return f"{ROOT}/devices/{subject}"
         case SubjectKind.GROUP if record.kind is not FindingKind.GROUP_UNKNOWN:
             return f"{ROOT}/groups/{subject}"

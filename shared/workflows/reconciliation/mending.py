@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.domain.findings import FindingRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
-    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.bundles import Bundles
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.entry_checks import EntryChecks
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.bundles import BundleLook
+    from shared.workflows.reconciliation.identities import IdentityLook
     from shared.workflows.reconciliation.looking import DeviceLook
     from shared.workflows.reconciliation.mending_groups import GroupMending
 
@@ -64,6 +65,7 @@ class Mending:
     possession: Possession
     bundles: Bundles
     look: DeviceLook
+    identities: IdentityLook
     bundle_look: BundleLook
     clock: Clock
 
@@ -94,6 +96,7 @@ class Mending:
             FindingKind.IDENTITY_DISABLED: self._follow,
             FindingKind.IDENTITY_CERTIFICATE: self._set_certificates,
             FindingKind.IDENTITY_LEFT: self._delete_identity,
+            FindingKind.IDENTITY_UNKNOWN: self._disable_identity,
             FindingKind.ENROLLMENT_MISSING: self._follow,
             FindingKind.ENROLLMENT_DISABLED: self._follow,
             FindingKind.ENROLLMENT_FOREIGN: self._pin,
@@ -134,6 +137,9 @@ class Mending:
         """
         if finding.subject_kind is SubjectKind.GROUP:
             await self.groups.shut(finding)
+            return
+        if finding.identity is not None:
+            await self._disable_identity(finding)
             return
         record = (await device_of(self.devices, finding.subject)).record
         hub = finding.where
@@ -211,7 +217,28 @@ class Mending:
         # Whoever has revoked it meanwhile wrote the record first: then this shuts what was made.
         await self._follow(finding)
 
+    async def _disable_identity(self, finding: FindingRecord) -> None:
+        """Disable an identity that is not where the ledger has a device, as it was before that was looked at again."""
+        device_id = finding.identity.device_id if finding.identity else finding.subject
+        for _ in range(_ATTEMPTS):
+            seen = await self.hubs.get(finding.where, device_id)
+            if seen is None or not seen.enabled or not await self._lets_in_still(finding, seen):
+                return
+            if await self.hubs.disable(finding.where, seen, reason=_BY_RECONCILIATION) is not None:
+                return
+        raise Overtaken(f"the identity {device_id!r} in {finding.where} is being changed by others")
+
+    async def _lets_in_still(self, finding: FindingRecord, seen: HubIdentity) -> bool:
+        """Tell whether an identity is what was found. An open door is shut, whatever DPS has made of it since."""
+        if finding.kind is FindingKind.DOOR_OPEN and finding.identity is not None:
+            is_same = bool(seen.thumbprints & {*finding.identity.thumbprints}) or not finding.identity.thumbprints
+            return is_same and not await self.identities.has_it(finding.where, seen.device_id)
+        return bool(await self.identities.differences(finding.where, seen.device_id, Budget()))
+
     async def _delete_identity(self, finding: FindingRecord) -> None:
+        if finding.identity is not None:
+            await self._disable_identity(finding)
+            return
         record = (await device_of(self.devices, finding.subject)).record
         if record.state is DeviceState.DELETED and record.device_id:
             await self.hubs.delete(finding.where, record.device_id)

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import SubjectKind
+from shared.domain.findings import FindingKind, FindingState, SubjectKind
 from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stage
 from shared.errors import Deferred, NotFound
 from shared.workflows.reconciliation.finding_acts import FindingActs
@@ -163,7 +163,7 @@ class Reconciler(FindingActs):
         record, budget = known.record, self.share.budget(spent, self.clock())
         self.walk.enrollments.ours.forget()
         if record.registration_id is not None and record.stage is Stage.DEVICES:
-            seen = await self.walk.look.differences(record.registration_id, budget)
+            seen = await self.walk.device(record.registration_id, budget)
             step = Step(place=record.entered(Stage.GONE), looked_at=1, differences=tuple(seen))
         elif record.stage is Stage.GONE:
             step = await self._look_for_gone(record, budget)
@@ -171,6 +171,7 @@ class Reconciler(FindingActs):
             step = await self.walk.step(record, budget)
         for difference in step.differences:
             await self.keep(difference, record.reconciliation_id)
+            await self._told_as_worse(difference)
         found = Counter(each.kind.value for each in step.differences if record.stage is not Stage.GONE)
         counted = record.counted(step.looked_at, budget.calls, found)
         counts: dict[str, object] = {
@@ -181,6 +182,15 @@ class Reconciler(FindingActs):
             "spent": self.share.spent(record.spent, budget.calls, self.clock()),
         }
         return await self.passes.try_replace(known, step.place.changed(**counts))
+
+    async def _told_as_worse(self, difference: Difference) -> None:
+        """End the finding of an unknown identity that is told of as an open door."""
+        if difference.kind is not FindingKind.DOOR_OPEN or difference.identity is None:
+            return
+        before = dataclasses.replace(difference, kind=FindingKind.IDENTITY_UNKNOWN).finding_id
+        if await self.findings.get(before) is not None:
+            with suppress(Deferred):  # who mends it is about to say so
+                await self.end(before, FindingState.GONE)
 
     async def _look_for_gone(self, record: ReconciliationRecord, budget: Budget) -> Step:
         """See which findings of before are not there any more; those that still are, are given."""

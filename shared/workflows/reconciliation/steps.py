@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.workflows.many import gathered
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import asyncio
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from shared.domain.findings import Difference
     from shared.domain.passes import ReconciliationRecord
+
+    type Look = Callable[[], Awaitable[Sequence[Difference]]]
+
+_log = logging.getLogger(__name__)
+PAGE = 1000
+"""Devices, entries, registrations or identities of a page."""
+
+AT_ONCE = 16
+_COMPARED = 4 * AT_ONCE
+"""Things of a page that are compared before the first of them is looked at alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +57,64 @@ class Looked:
     differences: tuple[Difference, ...] = ()
     failed: int = 0
     left: str | None = None
+
+
+async def look_at(looks: Mapping[str, Look], room: Callable[[], float], gate: asyncio.Semaphore) -> Looked:
+    """Look at things alone, in the order of their ids, as far as the budget goes.
+
+    Args:
+        looks: at each, by its id.
+        room: tells how many more may be looked at.
+        gate: for those that are looked at at once.
+    """
+    found: list[Difference] = []
+    failed, todo = 0, sorted(looks)
+
+    async def one(identifier: str) -> Sequence[Difference] | None:
+        try:
+            return await looks[identifier]()
+        except Exception:  # noqa: BLE001 - what can't be looked at must not keep the rest from being compared
+            _log.exception("%r can't be compared now", identifier)
+            return None
+
+    while todo:
+        count = int(min(AT_ONCE, room()))
+        if count < 1:
+            return Looked(differences=tuple(found), failed=failed, left=todo[0])
+        now, todo = todo[:count], todo[count:]
+        for each in await gathered(one, now, gate):
+            failed += each is None
+            found += each or ()
+    return Looked(differences=tuple(found), failed=failed)
+
+
+async def looked_after(
+    page: Iterable[str],
+    compare: Callable[[str], Awaitable[Look | None]],
+    room: Callable[[Iterable[str]], float],
+    gate: asyncio.Semaphore,
+) -> Looked:
+    """Compare what is on a page, a part at a time, and look at what looks different, as far as the budget goes.
+
+    What comes after that is not compared: the step that reads the page again would do it a second time.
+
+    Args:
+        page: ids of what is on it.
+        compare: gives how to look closer at one that looks different.
+        room: tells how many more of some may be looked at.
+        gate: for those that are compared, or looked at, at once.
+    """
+    found: list[Difference] = []
+    failed, todo = 0, sorted(page)
+    while todo:
+        part, todo = todo[:_COMPARED], todo[_COMPARED:]
+        compared = zip(part, await gathered(compare, part, gate), strict=True)
+        looks = {identifier: look for identifier, look in compared if look is not None}
+        looked = await look_at(looks, partial(room, looks), gate)
+        found, failed = [*found, *looked.differences], failed + looked.failed
+        if looked.left is not None:
+            return Looked(differences=tuple(found), failed=failed, left=looked.left)
+    return Looked(differences=tuple(found), failed=failed)
 
 
 def step_of(place: ReconciliationRecord, following: ReconciliationRecord, page: Iterable[str], looked: Looked) -> Step:

@@ -1,8 +1,8 @@
 """Walks ledger, DPS, hubs, bundles and the vault in pages, and gives what differs.
 
-Each page costs a call or two: a page of registrations, a page of individual enrollments, or one query for as many
-devices of a hub as it takes. What looks different on a page is looked at alone. A step ends where the budget does, also
-amid a page; the next one reads the page again, and goes on with what comes next on it.
+Each page costs a call or two: a page of registrations, of individual enrollments or of a hub's identities, or one
+query for as many devices of a hub as it takes. What looks different on a page is looked at alone. A step ends where the
+budget does, also amid a page; the next one reads the page again, and goes on with what comes next on it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from shared.rules.hub_queries import CHARACTERS, characters
 from shared.workflows.many import gathered
 from shared.workflows.reconciliation.budget import LOOK
 from shared.workflows.reconciliation.bundles import bundle_of
-from shared.workflows.reconciliation.steps import Looked, Step, step_of
+from shared.workflows.reconciliation.identities import marked_by
+from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Looked, Step, look_at, looked_after, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from shared.domain.devices import DeviceRecord
+    from shared.domain.findings import FindingRecord
     from shared.domain.groups import GroupRecord
     from shared.domain.passes import ReconciliationRecord
     from shared.ledger.devices import Devices
@@ -45,17 +47,12 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.bundles import BundleLook
     from shared.workflows.reconciliation.enrollments import EnrollmentLook
     from shared.workflows.reconciliation.groups import GroupLook
+    from shared.workflows.reconciliation.identities import IdentityLook
+    from shared.workflows.reconciliation.identity_pages import IdentityPages
     from shared.workflows.reconciliation.looking import DeviceLook
-
-    type Look = Callable[[], Awaitable[Sequence[Difference]]]
+    from shared.workflows.reconciliation.steps import Look
 
 _log = logging.getLogger(__name__)
-PAGE = 1000
-"""Devices, entries or registrations of a page."""
-
-_AT_ONCE = 16
-_COMPARED = 4 * _AT_ONCE
-"""Entries or registrations that are compared before the first of them is looked at alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +66,11 @@ class Walk:
     authorities: AuthorityLook
     groups: GroupLook
     enrollments: EnrollmentLook
+    identities: IdentityLook
+    identity_pages: IdentityPages
     bundles: BundleLook
     clock: Clock
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def step(self, place: ReconciliationRecord, budget: Budget) -> Step:
         """Compare what comes next in a pass, in each stage but ``gone``."""
@@ -80,6 +79,7 @@ class Walk:
             Stage.GROUPS: self._groups,
             Stage.ENROLLMENTS: self._enrollments,
             Stage.REGISTRATIONS: self._registrations,
+            Stage.IDENTITIES: self.identity_pages.step,
             Stage.DEVICES: self._devices,
             Stage.BUNDLES: self._bundles,
             Stage.PASSWORDS: self._passwords,
@@ -87,56 +87,8 @@ class Walk:
         return await steps[place.stage](place, budget)
 
     async def look_at(self, looks: Mapping[str, Look], room: Callable[[], float]) -> Looked:
-        """Look at things alone, in the order of their ids, as far as the budget goes.
-
-        Args:
-            looks: at each, by its id.
-            room: tells how many more may be looked at.
-        """
-        found, failed, todo = list[Difference](), 0, sorted(looks)
-
-        async def one(identifier: str) -> Sequence[Difference] | None:
-            try:
-                return await looks[identifier]()
-            except Exception:  # noqa: BLE001 - what can't be looked at must not keep the rest from being compared
-                _log.exception("%r can't be compared now", identifier)
-                return None
-
-        while todo:
-            count = int(min(_AT_ONCE, room()))
-            if count < 1:
-                return Looked(differences=tuple(found), failed=failed, left=todo[0])
-            now, todo = todo[:count], todo[count:]
-            for each in await gathered(one, now, self._gate):
-                failed += each is None
-                found += each or ()
-        return Looked(differences=tuple(found), failed=failed)
-
-    async def _looked_after(
-        self,
-        page: Iterable[str],
-        compare: Callable[[str], Awaitable[Look | None]],
-        room: Callable[[Iterable[str]], float],
-    ) -> Looked:
-        """Compare what is on a page, a part at a time, and look at what looks different, as far as the budget goes.
-
-        What comes after that is not compared: the step that reads the page again would do it a second time.
-
-        Args:
-            page: ids of what is on it.
-            compare: gives how to look closer at one that looks different.
-            room: tells how many more of some may be looked at.
-        """
-        found, failed, todo = list[Difference](), 0, sorted(page)
-        while todo:
-            part, todo = todo[:_COMPARED], todo[_COMPARED:]
-            compared = zip(part, await gathered(compare, part, self._gate), strict=True)
-            looks = {identifier: look for identifier, look in compared if look is not None}
-            looked = await self.look_at(looks, partial(room, looks))
-            found, failed = [*found, *looked.differences], failed + looked.failed
-            if looked.left is not None:
-                return Looked(differences=tuple(found), failed=failed, left=looked.left)
-        return Looked(differences=tuple(found), failed=failed)
+        """Look at things alone, as :func:`look_at` does."""
+        return await look_at(looks, room, self._gate)
 
     async def again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
         """Look once more at what a difference is about."""
@@ -147,8 +99,16 @@ class Walk:
                 return await self.authorities.differences(difference.subject)
             case SubjectKind.DEVICE if difference.kind is FindingKind.BUNDLE_WITHOUT_CERTIFICATE:
                 return await self.bundles.differences(*bundle_of(difference), budget)
+            case SubjectKind.DEVICE if difference.identity is not None:
+                return await self._identity_again(difference, difference.identity.device_id, budget)
             case SubjectKind.DEVICE:
                 return await self._device_again(difference, budget)
+
+    async def _identity_again(self, difference: Difference, device_id: str, budget: Budget) -> Sequence[Difference]:
+        found = await self.identities.differences(difference.where, device_id, budget)
+        is_unknown = any(each.kind is FindingKind.IDENTITY_UNKNOWN for each in found)
+        # Whose certificates it takes shows when the devices are compared, and not here.
+        return (difference,) if is_unknown and difference.kind is FindingKind.DOOR_OPEN else found
 
     async def _device_again(self, difference: Difference, budget: Budget) -> Sequence[Difference]:
         if await self.devices.get(difference.subject) is not None:
@@ -165,7 +125,7 @@ class Walk:
     async def _authorities(self, place: ReconciliationRecord, _budget: Budget) -> Step:
         known = await self.authorities.in_use()
         looked = await self.look_at(
-            {each.name: partial(self.authorities.differences, each.name) for each in known}, lambda: _AT_ONCE
+            {each.name: partial(self.authorities.differences, each.name) for each in known}, lambda: AT_ONCE
         )
         return Step(
             place=place.entered(Stage.GROUPS),
@@ -204,10 +164,11 @@ class Walk:
                 unknown = await self.enrollments.judged(entry)
                 return partial(self.enrollments.differences, identifier, budget) if unknown else None
             await self.look.note_settings(known, entry)
+            await self.identities.claim(known.record)
             suspect = await self.look.suspect(known.record, Seen(entry=entry))
             return partial(self.look.differences, identifier, budget) if suspect else None
 
-        looked = await self._looked_after(entries, compare, lambda _: self.looks(budget))
+        looked = await looked_after(entries, compare, lambda _: self.looks(budget), self._gate)
         return step_of(place, following, entries, looked)
 
     # --- registrations ---
@@ -216,11 +177,12 @@ class Walk:
         known = [each for each in await self._compared(place) if each.state is not GroupState.DELETED]
         ordered = sorted(known, key=lambda each: each.enrollment_group)
         group = next((each for each in ordered if place.at is None or each.enrollment_group >= place.at), None)
+        after = Stage.DEVICES if place.enrollment_group else Stage.IDENTITIES
         if group is None:
-            return Step(place=place.entered(Stage.DEVICES))
+            return Step(place=place.entered(after))
         page, continuation = await self._page_of_registrations(group.enrollment_group, place.continuation, budget)
         behind = [each.enrollment_group for each in ordered if each.enrollment_group > group.enrollment_group]
-        following = place.entered(Stage.DEVICES)
+        following = place.entered(after)
         if continuation is not None:
             following = place.entered(Stage.REGISTRATIONS, group.enrollment_group, continuation)
         elif behind:
@@ -231,7 +193,7 @@ class Walk:
         def room(looks: Iterable[str]) -> float:
             return self.looks(budget, {str(registrations[each].get("assignedHub") or "") for each in looks} - {""})
 
-        looked = await self._looked_after(registrations, compare, room)
+        looked = await looked_after(registrations, compare, room, self._gate)
         return step_of(place.changed(at=group.enrollment_group), following, registrations, looked)
 
     async def _page_of_registrations(
@@ -250,6 +212,7 @@ class Walk:
             return partial(self._unknown, group, identifier, budget)
         if not known.record.settled:
             return None
+        await self.identities.claim(known.record)
         if (taken := taken_over(known.record, group)) is not None:
             return partial(_as_it_is, taken)
         hub = str(registration.get("assignedHub") or "")
@@ -272,6 +235,21 @@ class Walk:
 
     # --- devices ---
 
+    async def device(self, registration_id: str, budget: Budget) -> Sequence[Difference]:
+        """Look at one device, and at what unknown identities take of its certificates."""
+        known = await self.devices.get(registration_id)
+        marked = marked_by(await self.identities.candidates(), [known.record] if known else [])
+        return await self._look_closer(marked, budget, registration_id)
+
+    async def _look_closer(
+        self, marked: Mapping[str, Sequence[FindingRecord]], budget: Budget, registration_id: str
+    ) -> Sequence[Difference]:
+        found = await self.look.differences(registration_id, budget)
+        known = await self.devices.get(registration_id) if registration_id in marked else None
+        if known is None:
+            return found
+        return [*found, *await self.identities.of_device(known.record, marked[registration_id], budget)]
+
     async def _devices(self, place: ReconciliationRecord, budget: Budget) -> Step:
         page, continuation = await self.devices.page(
             enrollment_group=place.enrollment_group, size=PAGE, continuation=place.continuation
@@ -281,12 +259,15 @@ class Walk:
             following = place.entered(Stage.DEVICES, continuation=continuation)
         known = {each.registration_id: each for each in page if place.comes(each.registration_id)}
         todo = [known[each] for each in sorted(known) if known[each].settled]
+        marked = marked_by(await self.identities.candidates(), known.values())
         differences, unread, left = list[Difference](), 0, None
         while left is None and (part := self._affordable(todo, budget)):
             todo = todo[len(part) :]
             suspects, unanswered = await self._compare(part, budget)
+            suspects = sorted({*suspects, *(each.registration_id for each in part if each.registration_id in marked)})
             hubs = {hub for each in suspects if (hub := known[each].assigned_hub)}
-            looked = await self._closer(suspects, budget, hubs)
+            hubs |= {finding.where for each in suspects for finding in marked.get(each, ())}
+            looked = await self._closer(suspects, marked, budget, hubs)
             differences, unread = [*differences, *looked.differences], unread + unanswered + looked.failed
             left = looked.left
         left = left or (todo[0].registration_id if todo else None)
@@ -333,9 +314,15 @@ class Walk:
         found = [each.registration_id for each in records if await self.look.suspect(each, seen[each.registration_id])]
         return found, unread
 
-    async def _closer(self, suspects: Iterable[str], budget: Budget, hubs: Iterable[str] = ()) -> Looked:
-        """Look at each device that looks different alone."""
-        looks = {each: partial(self.look.differences, each, budget) for each in suspects}
+    async def _closer(
+        self,
+        suspects: Iterable[str],
+        marked: Mapping[str, Sequence[FindingRecord]],
+        budget: Budget,
+        hubs: Iterable[str] = (),
+    ) -> Looked:
+        """Look at each device alone that looks different, or whose certificates an unknown identity takes."""
+        looks = {each: partial(self._look_closer, marked, budget, each) for each in suspects}
         return await self.look_at(looks, lambda: self.looks(budget, hubs))
 
     def looks(self, budget: Budget, hubs: Iterable[str] = ()) -> float:

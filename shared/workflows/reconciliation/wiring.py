@@ -11,6 +11,8 @@ from shared.workflows.reconciliation.budget import Share
 from shared.workflows.reconciliation.bundles import BundleLook
 from shared.workflows.reconciliation.enrollments import EnrollmentLook, OurAuthorities
 from shared.workflows.reconciliation.groups import GroupLook
+from shared.workflows.reconciliation.identities import IdentityLook
+from shared.workflows.reconciliation.identity_pages import IdentityPages
 from shared.workflows.reconciliation.looking import DeviceLook
 from shared.workflows.reconciliation.mending import Mending
 from shared.workflows.reconciliation.mending_groups import GroupMending
@@ -91,6 +93,16 @@ def reconciler(
         converger=converger,
         clock=clock,
     )
+    findings = Findings(table)
+    identities = IdentityLook(
+        devices=devices,
+        groups=groups,
+        provisioning=provisioning,
+        hubs=hubs,
+        look=look,
+        findings=findings,
+        clock=clock,
+    )
     bundle_look = BundleLook(
         blobs=bundles.blobs,
         secrets=bundles.secrets,
@@ -107,6 +119,8 @@ def reconciler(
         authorities=AuthorityLook(records=records, keys=keys, ca_certificates=possession.services, clock=clock),
         groups=GroupLook(groups=groups, records=records, provisioning=provisioning),
         enrollments=enrollments,
+        identities=identities,
+        identity_pages=IdentityPages(hubs=hubs, linked=linked, identities=identities),
         bundles=bundle_look,
         clock=clock,
     )
@@ -129,11 +143,12 @@ def reconciler(
         possession=possession,
         bundles=bundles,
         look=look,
+        identities=identities,
         bundle_look=bundle_look,
         clock=clock,
     )
     return Reconciler(
-        findings=Findings(table),
+        findings=findings,
         passes=Reconciliations(table),
         walk=walk,
         mending=mending,

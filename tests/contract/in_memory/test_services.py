@@ -338,6 +338,19 @@ async def test_an_identity_takes_other_certificates_as_it_was_seen(place: Place)
     assert await place.hubs.set_thumbprints(place.hub, nobody, [wanted], reason=REASON) is None
 
 
+async def test_an_identity_is_disabled_as_it_was_seen(place: Place) -> None:
+    """It keeps its certificates; an outdated sight, and one of what is gone, change nothing."""
+    await place.register()
+    seen = await place.identity()
+    shut = await place.hubs.disable(place.hub, seen, reason=REASON)
+    assert shut == await place.identity()
+    assert (shut.enabled, shut.thumbprints, shut.reason) == (False, seen.thumbprints, REASON)
+    assert await place.hubs.disable(place.hub, seen, reason="another") is None
+    assert await place.identity() == shut
+    await place.hubs.delete(place.hub, DEVICE)
+    assert await place.hubs.disable(place.hub, shut, reason=REASON) is None
+
+
 async def test_all_individual_enrollments_are_read_page_by_page(place: Place) -> None:
     ids = [f"press-{n:03}" for n in range(5)]
     for registration_id in ids:

@@ -1,0 +1,29 @@
+"""What docs/findings.md says before its table."""
+
+INTRODUCTION = """A pass of reconciliation compares the ledger with DPS, the hubs, the stored bundles and the
+vault. One begins by itself an hour after the one before (`RECONCILIATION_INTERVAL_MINUTES`), and
+`POST /api/reconciliations` begins one over everything, over one group or over one device. In no minute does a pass over
+everything use more than a tenth of the services' quotas (`RECONCILIATION_QUOTA_PERCENT`, `IOT_HUB_UNITS`). What it
+could not finish, it goes on with a minute later, also amid a page.
+
+Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
+found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
+is looked at alone before anything is said of it. A pass over everything looks as well at what DPS has of devices and
+groups that the ledger does not know, unless it is disabled: individual enrollments, and groups with a CA of yours.
+
+It reads every identity of every hub that is linked to the DPS, or that the settings name. `identityUnknown` is an
+enabled identity that takes a certificate, and whose id the ledger does not know; unless DPS has a device there by an
+entry that is still there and enabled. It is also an identity under the id of a device of yours in another hub than its
+own, if that takes something else than the device's certificates. If an unknown identity takes a certificate of a device
+of yours, the finding names that device. If the certificate is revoked, or that device is shut out, it is `doorOpen`
+instead. Of each device the last two certificates are compared. `identityLeft` is also an identity with the device's own
+certificates in another hub than its own. An identity of others with a symmetric key is not a finding, since others may
+share the hub.
+
+What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
+`mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or
+`.../close` with a comment: a finding that is closed is not told again while it lasts. `DriftMended` is sent when one is
+mended.
+
+Made from `shared/domain/findings.py`; a test keeps it so.
+"""

@@ -1,0 +1,202 @@
+"""Looks at identities in hubs that are not those which the ledger has of its devices.
+
+A hub lets in who has an identity, whatever DPS has of it: one that DPS has left behind, one whose entry is not there
+any more, and one that was made by hand.
+
+An identity of a device of ours comes after its record: the app enters a device, or who has a device id, before DPS lets
+it in. So one whose id the ledger does not know after it was read is nobody's. What DPS has decided is read after the
+identity as well, so that a device that it has moved there, or is moving, is seen to be.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.findings import FindingKind
+from shared.domain.groups import STATUS, GroupState
+from shared.domain.reconciliation import open_elsewhere
+from shared.domain.unknown_identities import (
+    assigned_to,
+    elsewhere,
+    identity_seen,
+    is_home,
+    lets_in,
+    may_be_moving,
+    named_before,
+    takes_certificates,
+    unknown_identity,
+)
+from shared.errors import Rejected
+from shared.rules.registration_ids import canonical_registration_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.findings import Difference, FindingRecord
+    from shared.ledger.devices import Devices
+    from shared.ledger.findings import Findings
+    from shared.ledger.groups import Groups
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.intake.outbox import Clock
+    from shared.workflows.reconciliation.budget import Budget
+    from shared.workflows.reconciliation.looking import DeviceLook
+
+CANDIDATES = 1000
+"""So many unknown identities are compared with each device's certificates."""
+
+type Candidates = Mapping[str, Sequence[FindingRecord]]
+"""Findings of unknown identities, by the thumbprints that these take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityLook:
+    """Looks at them, one by one."""
+
+    devices: Devices
+    groups: Groups
+    provisioning: ProvisioningService
+    hubs: IotHubRegistries
+    look: DeviceLook
+    findings: Findings
+    clock: Clock
+
+    async def suspicious(self, hub: str, identity: HubIdentity) -> bool:
+        """Tell whether an identity of a page is to be looked at alone. One that is disabled lets nobody in."""
+        if not identity.enabled:
+            return False
+        owner, record = await self._owner(identity.device_id)
+        if record is not None:
+            return record.settled and not is_home(record, hub, identity.device_id)
+        return owner is None and takes_certificates(identity)
+
+    async def differences(self, hub: str, device_id: str, budget: Budget) -> Sequence[Difference]:
+        """Give what is wrong with an identity that is not the one which the ledger has of a device."""
+        identity = await self.look.identity(hub, device_id, budget)
+        if identity is None or not identity.enabled:
+            return ()
+        owner, record = await self._owner(device_id)
+        if record is not None:
+            found = await self._of_known(record, hub, identity, budget)
+            again = await self.devices.get(record.registration_id) if found is not None else None
+            is_same = again is not None and again.record.stamp == record.stamp
+            return (found,) if found is not None and is_same else ()
+        if owner is not None or not takes_certificates(identity):
+            return ()  # an operator has asked the app for its entry; or it is of others who share the hub
+        found = await self._of_nobody(hub, identity, budget)
+        if found is None or await self.devices.owner_of(device_id) is not None:
+            return ()
+        before = await self.findings.get(found.finding_id)
+        return (named_before(found, before.record if before is not None else None),)
+
+    async def has_it(self, hub: str, device_id: str) -> bool:
+        """Tell whether an identity is the one that the ledger has of a device."""
+        _, record = await self._owner(device_id)
+        return record is not None and is_home(record, hub, device_id)
+
+    async def _owner(self, device_id: str) -> tuple[str | None, DeviceRecord | None]:
+        """Give whose a device id is, and the device; an entry that an operator has asked for need not have one."""
+        owner = await self.devices.owner_of(device_id)
+        known = await self.devices.get(owner) if owner is not None else None
+        return owner, known.record if known is not None else None
+
+    async def _of_known(
+        self, record: DeviceRecord, hub: str, identity: HubIdentity, budget: Budget
+    ) -> Difference | None:
+        """Look at an identity that is a device's by its id."""
+        if not record.settled or is_home(record, hub, identity.device_id):
+            return None
+        if record.shut_out or record.disabled:
+            return self._open(record, hub, identity)
+        budget.dps()
+        registration = await self.provisioning.get_registration(record.registration_id)
+        if assigned_to(registration, hub, identity.device_id):
+            return None  # the ledger is about to follow; a difference of the registration says so
+        own = await self.look.own(record)
+        found = elsewhere(record, hub, identity, own)
+        moves = found.kind is FindingKind.IDENTITY_LEFT and may_be_moving(registration, self.clock())
+        return None if moves else found
+
+    def _open(self, record: DeviceRecord, hub: str, identity: HubIdentity) -> Difference | None:
+        found = next(open_elsewhere(record, {hub: identity}), None)
+        if found is None or identity.device_id == record.device_id:
+            return found
+        return replace(found, identity=identity_seen(identity))
+
+    # --- of nobody ---
+
+    async def _of_nobody(self, hub: str, identity: HubIdentity, budget: Budget) -> Difference | None:
+        """Look at an identity whose id nobody has; what an entry explains that is there is told of that entry."""
+        try:
+            registration_id = canonical_registration_id(identity.device_id)
+        except Rejected:  # hubs take ids that DPS does not
+            return unknown_identity(hub, identity, None)
+        budget.dps()
+        registration = await self.provisioning.get_registration(registration_id)
+        is_there = registration is not None and assigned_to(registration, hub, identity.device_id)
+        if is_there and await self._is_let_in(registration_id, registration or {}, budget):
+            return None
+        return unknown_identity(hub, identity, registration)
+
+    async def _is_let_in(self, registration_id: str, registration: Mapping[str, Any], budget: Budget) -> bool:
+        """Tell whether an entry of DPS lets a device in that is there."""
+        budget.dps()
+        own = await self.provisioning.get_enrollment(registration_id)
+        if own is not None:
+            return own.get(STATUS) != "disabled"
+        name = str(registration.get("enrollmentGroupId") or "")
+        if not name:
+            return False
+        group = await self.groups.get(name.lower())
+        if group is not None and group.record.state is not GroupState.DELETED:
+            return True  # it is told of its registration
+        budget.dps()
+        entry = await self.provisioning.get_group(name)
+        return entry is not None and entry.get(STATUS) != "disabled"
+
+    # --- with a certificate of ours ---
+
+    async def candidates(self) -> Candidates:
+        """Give the unknown identities that were found, by the thumbprints that they take."""
+        found: defaultdict[str, list[FindingRecord]] = defaultdict(list)
+        for finding in await self.findings.of_kind(FindingKind.IDENTITY_UNKNOWN, limit=CANDIDATES):
+            for thumbprint in finding.identity.thumbprints if finding.identity else ():
+                found[thumbprint].append(finding)
+        return found
+
+    async def of_device(
+        self, record: DeviceRecord, findings: Iterable[FindingRecord], budget: Budget
+    ) -> Sequence[Difference]:
+        """Look whether unknown identities let in certificates of a device, and say of those whose they are."""
+        own = await self.look.own(record)
+        found: list[Difference] = []
+        for finding in findings:
+            seen, device_id = finding.difference, finding.identity.device_id if finding.identity else finding.subject
+            if is_home(record, finding.where, device_id):
+                await self.claim(record)
+                continue
+            identity = await self.look.identity(finding.where, device_id, budget)
+            taken = (identity.thumbprints if identity and identity.enabled else frozenset()) & (own.all or own.in_use)
+            if taken:
+                found.append(lets_in(seen, record, taken, own))
+        return found
+
+    async def claim(self, record: DeviceRecord) -> None:
+        """See that a device id which DPS, or an adoption, has given to a device is known to be its own."""
+        device_id = record.device_id or record.registration_id
+        if device_id.lower() != record.registration_id and await self.devices.owner_of(device_id) is None:
+            await self.devices.claim_device_id(device_id, record.registration_id)
+
+
+def marked_by(candidates: Candidates, records: Iterable[DeviceRecord]) -> dict[str, list[FindingRecord]]:
+    """Give, by the devices, the unknown identities that take their certificates, as far as their records know these."""
+    found: dict[str, list[FindingRecord]] = {}
+    for each in records if candidates else ():
+        used = [held.thumbprint for held in (each.certificate, each.next_certificate) if held is not None]
+        taken = {one.finding_id: one for own in (*each.sha256_thumbprints, *used) for one in candidates.get(own, ())}
+        if taken:
+            found[each.registration_id] = list(taken.values())
+    return found
