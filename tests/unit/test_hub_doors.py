@@ -77,9 +77,17 @@ async def test_a_hub_that_has_no_identity_is_a_door_that_is_closed() -> None:
 async def test_a_hub_that_does_not_answer_holds_up_no_other_door_and_is_shut_when_it_does() -> None:
     """Until then the device is not told as shut out."""
     scene = await two_hubs()
-    scene.hubs.down = {OTHER}
+    asked = list[str]()
+    answer = scene.hubs._answer  # noqa: SLF001 - sees who is asked
+
+    def noted(hub: str) -> None:
+        asked.append(hub)
+        answer(hub)
+
+    scene.hubs.down, scene.hubs._answer = {OTHER}, noted  # type: ignore[method-assign]  # noqa: SLF001
     with pytest.raises(ConnectionError, match="hub-2 is down"):
         await scene.revoke(COMPROMISE)
+    assert asked.count(OTHER) == 1, "one that hangs takes its time only once"
     assert let_in(scene) == {(OTHER, "press")}
     assert (scene.entry(), await scene.listed()) == ("disabled", await scene.serials())
     assert (await scene.record()).closed == ()
@@ -119,6 +127,21 @@ async def test_a_hub_that_is_gone_holds_nothing_up_when_it_is_not_linked_any_mor
     assert set(hubs_closed(await scene.record())) == {OWN}
 
 
+async def test_hubs_that_were_linked_are_asked_while_azure_resource_manager_is_down() -> None:
+    """It says which hubs are linked, and is not to hold up who is shut out; only who never knew them waits."""
+    scene = await two_hubs()
+    assert await scene.services.linked_hubs.names() == {OWN, OTHER}
+    scene.hubs.conductor.down = scene.provisioning.conductor.down = {"arm"}
+    scene.now += timedelta(hours=2)
+    await scene.revoke(COMPROMISE)
+    assert let_in(scene) == set()
+    assert set(hubs_closed(await scene.record())) == {OWN, OTHER}
+    scene.linked = (OTHER, OWN)  # another worker, which has not asked so far
+    with pytest.raises(ServiceRequestError, match="arm can't be reached"):
+        await scene.delete()
+    assert let_in(scene) == set()
+
+
 async def test_a_device_is_shut_out_where_dps_has_placed_it_last_under_the_id_it_has_there() -> None:
     """Its entry had another device id for a while; the ledger has not seen that."""
     scene = await two_hubs(copied=None)
@@ -136,7 +159,7 @@ async def test_a_device_is_shut_out_where_dps_has_placed_it_last_under_the_id_it
 
 
 async def test_a_registration_that_is_not_assigned_any_more_tells_a_place_all_the_same() -> None:
-    """A record of DPS keeps the place when its status is another."""
+    """Whatever else DPS says of it."""
     scene = await two_hubs(copied=None)
     scene.hubs.enter("hub-9", "zz-17", "AA")
     scene.provisioning.registrations["press"] |= {

@@ -137,3 +137,57 @@ async def test_a_device_that_others_keep_changing_is_told_as_it_was_seen_last(mo
     monkeypatch.setattr(scene.hubs, "get", changing)
     found = await seen(scene)
     assert (asked, found.device.switched_for) == (3, "change 2")
+
+
+# --- other hubs ---
+
+
+async def in_two_hubs() -> ExplainedScene:
+    """A revoked device whose identity in another hub somebody has enabled since."""
+    scene = await in_service()
+    scene.linked = ("hub-1", "hub-2")
+    await scene.revoke()
+    scene.hubs.enter("hub-2", "press", *scene.hubs.identities["hub-1", "press"].thumbprints)
+    return scene
+
+
+def doors(explained: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(each["name"], each["state"], each["why"]) for each in explained["doors"] if each["door"] == "hub"]
+
+
+async def test_a_door_that_another_hub_has_open_is_the_cause() -> None:
+    """That every door is shut to the device is not said then."""
+    scene = await in_two_hubs()
+    explained = await scene.explained()
+    assert explained["cause"]["code"] == "doorOpenAtHub"
+    assert explained["cause"]["text"] == (
+        "it is to be shut out, and its identity in hub-2 is enabled: with its certificate it gets in"
+    )
+    assert doors(explained) == [
+        ("hub-1", "shut", "its identity is disabled: certificate revoked: keyCompromise"),
+        ("hub-2", "open", "its identity is enabled, and not connected now"),
+    ]
+
+
+async def test_a_linked_hub_that_does_not_answer_is_not_told_as_shut() -> None:
+    scene = await in_two_hubs()
+    scene.hubs.down = {"hub-2"}
+    explained = await scene.explained()
+    assert explained["cause"]["text"] == ("it is revoked for good (keyCompromise): every door is to be shut to it")
+    assert ([each["code"] for each in explained["further"]], explained["asItShouldBe"]) == (["hubUnavailable"], None)
+    assert doors(explained)[1][:2] == ("hub-2", "unknown")
+
+
+async def test_linked_hubs_that_are_not_told_are_a_door_of_which_nobody_knows() -> None:
+    scene = await in_two_hubs()
+    scene.linked = ("hub-2", "hub-1")  # a worker that has not asked yet
+    scene.provisioning.conductor.down = scene.hubs.conductor.down = {"arm"}
+    explained = await scene.explained()
+    assert doors(explained)[1][:2] == ("the linked hubs", "unknown")
+    assert explained["asItShouldBe"] is None
+
+
+async def test_a_device_in_service_is_not_looked_for_in_other_hubs() -> None:
+    scene = await in_service()
+    scene.linked = ("hub-1", "hub-2")
+    assert [each[0] for each in doors(await scene.explained())] == ["hub-1"]

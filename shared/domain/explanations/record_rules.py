@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import OVER
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE, OUT_OF_SERVICE, Purpose
-from shared.domain.explanations.parts import AT_WORK, Call, Remedy, Seen, day
+from shared.domain.explanations.doors import doors
+from shared.domain.explanations.parts import AT_WORK, Call, DoorState, Remedy, Seen, day
 from shared.domain.rejections import RejectionKind
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 def on_hold(seen: Seen) -> str | None:
     """Its certificates are revoked for now."""
-    return f"it is on hold since {day(seen.since)}: every door is shut to it" if seen.device.on_hold else None
+    return f"it is on hold since {day(seen.since)}: {_doors_are(seen)}" if seen.device.on_hold else None
+
+
+def _doors_are(seen: Seen, *, further: str = "") -> str:
+    """Say of the doors what was seen, and no more."""
+    is_shut = all(each.state is DoorState.SHUT for each in doors(seen))
+    return f"every door is shut to it{further}" if is_shut else "every door is to be shut to it"
 
 
 def reinstate(seen: Seen) -> Remedy:
@@ -40,7 +47,7 @@ def revoked(seen: Seen) -> str | None:
     """It is revoked for good."""
     if seen.device.state is not DeviceState.REVOKED:
         return None
-    return f"it is revoked for good ({_reason(seen)}): every door is shut to it, and stays shut"
+    return f"it is revoked for good ({_reason(seen)}): {_doors_are(seen, further=', and stays shut')}"
 
 
 def _reason(seen: Seen) -> str:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.books import Books
     from shared.workflows.devices.entry_changes import EntryChanges
-    from shared.workflows.devices.hub_doors import HubDoors
+    from shared.workflows.devices.hub_doors import HubDoors, Place
     from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.devices.own_entries import OwnEntries
     from shared.workflows.devices.whereabouts import Whereabouts
@@ -247,13 +247,14 @@ class DeviceConverger:
         want = wanted(known.record, self.clock())
         try:
             given, entered = await self._shut_known_doors(known.record, want)
-            known, others = await self._shut_where_it_is(known, want)
+            known, places = await self._shut_where_it_is(known, want)
         except Stale:
             raise
         except Exception:
             with suppress(Exception):  # what failed before tells why it is not done
                 await self.hub_doors.shut_others(known.record, want.reason)
             raise
+        others = await self.hub_doors.shut_others(known.record, want.reason, *places, delete=want.deleted)
         listed = dict.fromkeys(each.issuer for each in want.listed)
         follows, closed = await self._check_shut(known.record, given, entered=entered)
         return known, _Done(closed=[*closed, *others, *self._told_by(listed)], follows=follows)
@@ -273,8 +274,8 @@ class DeviceConverger:
 
     async def _shut_where_it_is(
         self, known: Versioned[DeviceRecord], want: Wanted
-    ) -> tuple[Versioned[DeviceRecord], list[ClosedDoor]]:
-        """See where DPS has a device that it keeps out by now; shut it out there, and of every other hub."""
+    ) -> tuple[Versioned[DeviceRecord], list[Place]]:
+        """See where DPS has a device that it keeps out by now, and shut it out there; give where it has been."""
         before, registration = known.record, await self.whereabouts.registration(known.record)
         known = await self.whereabouts.enter(known, registration)
         if known.record.generation != before.generation:
@@ -284,8 +285,7 @@ class DeviceConverger:
         if want.deleted:
             await self.provisioning.delete_registration(known.record.registration_id)
             await self.hub_doors.remove(known.record)
-        places = [each for each in (own_place(before), place_of(registration or {})) if each is not None]
-        return known, await self.hub_doors.shut_others(known.record, want.reason, *places, delete=want.deleted)
+        return known, [each for each in (own_place(before), place_of(registration or {})) if each is not None]
 
     def _told_by(self, issuers: Iterable[str]) -> Iterator[ClosedDoor]:
         """Give the lists and answers that name a certificate: OCSP answers by its row, and the list is published."""

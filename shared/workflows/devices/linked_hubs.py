@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.workflows.intake.outbox import Clock
 
+_log = logging.getLogger(__name__)
 _LINKS_HOLD = timedelta(hours=1)
 
 
@@ -33,9 +35,19 @@ class LinkedHubs:
     _until: datetime | None = None
 
     async def names(self) -> frozenset[str]:
-        """Give their host names, in lower case; asked for anew each hour, and after :meth:`ask_again`."""
+        """Give their host names, in lower case; asked for anew each hour, and after :meth:`ask_again`.
+
+        If Azure Resource Manager does not answer then, those are given that were known before, if any were: it is not
+        to hold up who is shut out.
+        """
         if self._until is None or self.clock() >= self._until:
-            linked = await self.resource.linked_hubs() if self.resource is not None else ()
+            try:
+                linked = await self.resource.linked_hubs() if self.resource is not None else ()
+            except Exception as error:
+                if not self.known:
+                    raise
+                _log.warning("which hubs are linked to the DPS can't be read; the app goes by before: %s", error)
+                return self.known
             self.known = frozenset(each.lower() for each in (*linked, *self.named))
             self._until = self.clock() + _LINKS_HOLD
         return self.known
