@@ -117,8 +117,8 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         "every door of a device that is shut out is shut: DPS and each linked hub that has it; DPS and the hub of a "
         "device in service take none of its certificates that is revoked; an identity that is not the device's own, "
         "and takes a certificate that is revoked or of a device that is shut out, is disabled; an individual "
-        "enrollment that an operator disabled is disabled again; and so is a group of a revoked CA, or deleted again if it was; a "
-        "revoked CA is taken out of a group that it was put into",
+        "enrollment that an operator disabled is disabled again; and so is a group of a revoked CA, or deleted again "
+        "if it was; a revoked CA is taken out of a group that it was put into",
         always_mended=True,
     ),
     FindingKind.ROGUE_CERTIFICATE: Treatment(
