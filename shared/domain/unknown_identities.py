@@ -148,9 +148,7 @@ def lets_in(difference: Difference, record: DeviceRecord, taken: Collection[str]
 def _registered(registration: Mapping[str, Any] | None) -> str:
     if registration is None:
         return "DPS does not have a registration under this id"
-    group, hub = registration.get("enrollmentGroupId"), registration.get("assignedHub") or "no hub"
-    by = f"by the enrollment group {group!r}" if group else "by an individual enrollment"
-    return f"DPS has registered it {by}, in {hub}"
+    return f"DPS has a registration under this id, in {registration.get('assignedHub') or 'no hub'}"
 
 
 def _shown(identity: HubIdentity) -> str:

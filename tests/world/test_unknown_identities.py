@@ -160,23 +160,33 @@ async def test_an_identity_of_nobody_that_takes_a_certificate_is_named_and_left(
     assert len(fleet.told("DriftFound")) == 1
 
 
-@pytest.mark.parametrize("was", ["an entry that is disabled", "an entry that is deleted", "a group that is gone"])
+@pytest.mark.parametrize("was", ["an entry that is disabled", "an entry that is deleted", "a group that is disabled"])
 async def test_one_that_an_entry_has_made_which_does_not_let_in_any_more_is_found(was: str) -> None:
-    """With the registration that DPS still has."""
+    """With the registration that DPS still has; it does not say which group has made it."""
     fleet, rogue = await two_hubs(), signed_here()
     register(fleet, rogue)
-    by = "an individual enrollment"
     if was == "an entry that is disabled":
         enroll(fleet, rogue, provisioningStatus="disabled")
-    elif was == "a group that is gone":
-        by = "the enrollment group 'theirs'"
-        fleet.world.provisioning.registrations[STRANGER]["enrollmentGroupId"] = "theirs"
+    elif was == "a group that is disabled":
+        for name, status in (("theirs", "disabled"), ("others", "enabled")):
+            groups_of_others(fleet, name, status)
     [found] = await fleet.look()
     assert (found.kind, found.subject, found.where) == (FindingKind.IDENTITY_UNKNOWN, STRANGER, HUB)
     assert found.service == (
-        f"its identity is enabled, and takes the certificate {names.sha256_thumbprint(rogue)}; DPS has registered it "
-        f"by {by}, in {HUB}"
+        f"its identity is enabled, and takes the certificate {names.sha256_thumbprint(rogue)}; DPS has a registration "
+        f"under this id, in {HUB}"
     )
+
+
+def groups_of_others(fleet: Fleet, name: str, status: str) -> None:
+    groups = fleet.world.provisioning.groups
+    attestation = {"type": "symmetricKey"}
+    groups[name] = {
+        **groups[GROUP],
+        "enrollmentGroupId": name,
+        "attestation": attestation,
+        "provisioningStatus": status,
+    }
 
 
 async def test_one_that_an_entry_of_others_still_lets_in_is_not_told_beside_that_entry() -> None:
@@ -186,9 +196,8 @@ async def test_one_that_an_entry_of_others_still_lets_in_is_not_told_beside_that
     assert [each.kind for each in await fleet.look()] == [FindingKind.UNKNOWN_DEVICE]
     fleet = await two_hubs()
     await register_with_others(fleet)
-    registrations, groups = fleet.world.provisioning.registrations, fleet.world.provisioning.groups
-    registrations["stranger"]["enrollmentGroupId"] = "theirs"
-    groups["theirs"] = {**groups[GROUP], "enrollmentGroupId": "theirs", "attestation": {"type": "symmetricKey"}}
+    del fleet.world.provisioning.registrations["stranger"]["enrollmentGroupId"]
+    groups_of_others(fleet, "theirs", "enabled")
     assert await fleet.look() == []
 
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.domain.findings import FindingKind
-from shared.domain.groups import STATUS, GroupState
-from shared.domain.reconciliation import open_elsewhere
+from shared.domain.findings import FindingKind, FindingState
+from shared.domain.groups import STATUS
+from shared.domain.reconciliation import DPS, open_elsewhere
 from shared.domain.unknown_identities import (
     assigned_to,
     elsewhere,
@@ -136,26 +136,31 @@ class IdentityLook:
             return unknown_identity(hub, identity, None)
         budget.dps()
         registration = await self.provisioning.get_registration(registration_id)
-        is_there = registration is not None and assigned_to(registration, hub, identity.device_id)
-        if is_there and await self._is_let_in(registration_id, registration or {}, budget):
-            return None
-        return unknown_identity(hub, identity, registration)
+        found = unknown_identity(hub, identity, registration)
+        if not assigned_to(registration, hub, identity.device_id):
+            return found
+        return None if await self._is_let_in(registration_id, found, budget) else found
 
-    async def _is_let_in(self, registration_id: str, registration: Mapping[str, Any], budget: Budget) -> bool:
-        """Tell whether an entry of DPS lets a device in that is there."""
+    async def _is_let_in(self, registration_id: str, found: Difference, budget: Budget) -> bool:
+        """Tell whether an entry that is there lets a device in, or its registration is told of.
+
+        DPS does not say by which group it has registered a device, and forgets the devices of a group that is deleted.
+        So where no group of others is disabled, they let in who is not told of.
+        """
         budget.dps()
         own = await self.provisioning.get_enrollment(registration_id)
         if own is not None:
             return own.get(STATUS) != "disabled"
-        name = str(registration.get("enrollmentGroupId") or "")
-        if not name:
-            return False
-        group = await self.groups.get(name.lower())
-        if group is not None and group.record.state is not GroupState.DELETED:
-            return True  # it is told of its registration
+        for kind in (FindingKind.UNKNOWN_DEVICE, FindingKind.ROGUE_CERTIFICATE):
+            of_registration = replace(found, kind=kind, subject=registration_id, where=DPS, identity=None)
+            told = await self.findings.get(of_registration.finding_id)
+            if told is not None and told.record.state in {FindingState.OPEN, FindingState.CLOSED}:
+                return True
         budget.dps()
-        entry = await self.provisioning.get_group(name)
-        return entry is not None and entry.get(STATUS) != "disabled"
+        ours = {each.enrollment_group async for each in self.groups.list()}
+        listed = [each async for each in self.provisioning.list_groups()]
+        theirs = [each for each in listed if str(each["enrollmentGroupId"]).lower() not in ours]
+        return bool(theirs) and all(each.get(STATUS) != "disabled" for each in theirs)
 
     # --- with a certificate of ours ---
 
