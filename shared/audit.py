@@ -8,14 +8,13 @@ it takes: look again. A CA that nobody has asked for its list yet gets its first
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.adapters.sdk_errors import is_outage, role_missing, service_of
+from shared.commands import FAILED, run
 from shared.domain.attestations import held_certificates
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.authorities import AuthorityState
@@ -29,7 +28,6 @@ from shared.pki.list_checks import listed_serial_numbers, read_list
 from shared.pki.names import serial_text, sha256_thumbprint
 from shared.pki.readable import load_certificates
 from shared.services import build
-from shared.settings import InvalidSettings, Settings
 from shared.workflows.authorities.records import certificates_of
 from shared.workflows.evidence.comparing import LogAudit
 from shared.workflows.many import pages
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from shared.pki.issuers import Issuer
     from shared.ports.ca_certificates import UploadedAuthority
     from shared.services import Services
+    from shared.settings import Settings
 
 _PAGE = 500
 
@@ -223,7 +222,7 @@ async def report(found: AsyncIterator[str]) -> int:
         mend = "does not let this identity in: give it the roles that read"
         why = mend if role_missing(error) else "does not answer: wait until GET /api/health/ready is ok"
         sys.stderr.write(f"the audit is not complete, since {service_of(error)} {why}, and run it again\n")
-        return 2
+        return FAILED
     if status == 0:
         sys.stdout.write("ledger, log, DPS, hubs and lists agree\n")
     return status
@@ -231,12 +230,7 @@ async def report(found: AsyncIterator[str]) -> int:
 
 def main() -> int:
     """Audit the deployment that the environment names."""
-    try:
-        settings = Settings.from_environment(os.environ)
-    except InvalidSettings as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return asyncio.run(report(audit(settings)))
+    return run(lambda settings: report(audit(settings)), what="the audit is not complete: run it again")
 
 
 if __name__ == "__main__":

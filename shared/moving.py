@@ -4,25 +4,35 @@ Run ``python -m shared.moving GROUP`` with the app's settings in its environment
 ``python -m shared.moving GROUP --hub HOST`` after the group has other hubs. It tells so many devices a minute, by a
 desired property of their twins, and ends when none is left. ``--look`` only lists who is left. It needs the rights of
 the zone issuing. It can be broken off and run again. Its exit status is 0 if none is left, 1 if some are (``--look``),
-and 2 if it was refused: the settings or the options are wrong, or the group or the hub does not exist.
+and 2 if it was refused or broke off: the settings or the options are wrong, the group or the hub does not exist, or a
+service does not answer.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
-from shared.errors import Rejected
+from shared.commands import enrollment_group, hub_host, run
 from shared.ledger.devices import Devices
 from shared.services import build
-from shared.settings import InvalidSettings, Settings
 from shared.workflows.reconciliation.moving import Moving, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shared.settings import Settings
 
 
 async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
-    """Have devices register again, or say who is to; give the exit status: 1 if some are left, 2 if refused."""
+    """Have devices register again, or say who is to; give the exit status: 1 if some are left.
+
+    Raises:
+        NotFound: the DPS does not have the group.
+        Rejected: the hub that they are to leave does not exist.
+    """
     services = build(settings)
     clock = services.clock
     moving = Moving(
@@ -42,30 +52,22 @@ async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
         async for line in moving.run(plan):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
-    except Rejected as refusal:
-        sys.stderr.write(f"{refusal}\n")
-        return 2
     finally:
         await services.close()
     return 0
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Have the devices of a group of the deployment that the environment names register again."""
     parser = argparse.ArgumentParser(prog="python -m shared.moving", description=__doc__)
-    parser.add_argument("group", metavar="GROUP", help="the enrollment group")
-    parser.add_argument("--hub", metavar="HOST", help="host name of the hub that they are to leave")
+    parser.add_argument("group", type=enrollment_group, metavar="GROUP", help="the enrollment group")
+    parser.add_argument("--hub", type=hub_host, metavar="HOST", help="host name of the hub that they are to leave")
     parser.add_argument("--per-minute", type=_positive, default=60, metavar="N", help="so many are told (%(default)s)")
     parser.add_argument("--seconds", type=_positive, default=60, help="between two looks (%(default)s)")
     parser.add_argument("--look", action="store_true", help="only list who is left; then end with 1")
-    given = parser.parse_args()
-    try:
-        settings = Settings.from_environment(os.environ)
-    except InvalidSettings as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    given = parser.parse_args(arguments)
     plan = Plan(enrollment_group=given.group, hub=given.hub, per_minute=given.per_minute, seconds=given.seconds)
-    return asyncio.run(move(settings, plan, look=given.look))
+    return run(partial(move, plan=plan, look=given.look))
 
 
 def _positive(text: str) -> int:

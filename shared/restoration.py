@@ -15,10 +15,7 @@ of CAs and of devices (``.pem``, ``.crt``, ``.cer``), and the last CRLs (``.crl`
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import sys
-import traceback
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -27,10 +24,10 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.sdk_errors import is_outage, words_of
 from shared.checks import check_ledger, is_of_ca
+from shared.commands import ended, failed, refused, run
 from shared.domain.attestations import certificate_of
-from shared.errors import DeviceFactoryError, LedgerBehind, LogDamaged, Rejected
+from shared.errors import LedgerBehind, Rejected
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -39,22 +36,21 @@ from shared.ledger.public_keys import PublicKeys
 from shared.pki.certificates import UNREADABLE
 from shared.pki.readable import load_certificates
 from shared.services import build
-from shared.settings import InvalidSettings, Settings
 from shared.workflows.reconciliation.adopting import Adoption
 from shared.workflows.reconciliation.found_authorities import Brought, FoundAuthorities
 from shared.workflows.reconciliation.hub_identities import HubIdentities
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.service_devices import ServiceDevices
 from shared.workflows.reconciliation.taking_in import TakingIn
-from shared.workflows.status.revocation_lists import NotPublished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.services import Services
+    from shared.settings import Settings
 
-DONE, OLDER, FAILED = 0, 1, 2
-"""Exit statuses. 1 is that of ``--look`` alone; 2 says that nothing is known, or not all was done."""
+DONE, OLDER = 0, 1
+"""Exit statuses beside ``FAILED``, which says that nothing is known, or not all was done. 1 is that of ``--look``."""
 
 _CERTIFICATES, _LISTS = frozenset({".pem", ".crt", ".cer"}), ".crl"
 
@@ -159,52 +155,33 @@ async def carried_out(
     try:
         unfinished = await services.epochs.unfinished()
         if unfinished is not None:  # what half a ledger lacks is in the archive, and not at the services
-            sys.stderr.write(f"{unfinished}\n")
-            return FAILED
+            return refused(unfinished)
         fault = await _fault(services)
     except Exception as error:  # noqa: BLE001 - whatever it is, it does not say that the ledger is older
-        return _failed("whether the ledger is older could not be looked at", error)
+        return failed("whether the ledger is older could not be looked at", error)
     is_due = not look and (fault is not None or accept)
-    try:
-        if is_due and brought is None:
-            await _check_not_lost(services)
-        _say(fault or "the ledger is not older than it was, as far as vault and CRLs tell")
-        if not is_due:
-            return OLDER if fault else DONE
-        if services.evidence.reader is not None:
-            await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
-        async for line in restoration_of(services, brought, since).run():
-            _say(line)
-    except (Rejected, LogDamaged) as refusal:
-        sys.stderr.write(f"{refusal}\n")
-        return FAILED
-    except Exception as error:  # noqa: BLE001 - 1 is what --look ends with
-        return _failed("it broke off. What was done so far stays: run the same command again", error)
+    return await ended(_taken_back(services, fault, brought, since, is_due=is_due))
+
+
+async def _taken_back(
+    services: Services, fault: str | None, brought: Brought | None, since: datetime | None, *, is_due: bool
+) -> int:
+    """Take back what the ledger has forgotten, if that is due."""
+    if is_due and brought is None:
+        await _check_not_lost(services)
+    _say(fault or "the ledger is not older than it was, as far as vault and CRLs tell")
+    if not is_due:
+        return OLDER if fault else DONE
+    if services.evidence.reader is not None:
+        await services.evidence.reader.sequencer.read()  # nothing is signed by another log of the same name
+    async for line in restoration_of(services, brought, since).run():
+        _say(line)
     return DONE
 
 
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()  # whoever breaks it off knows how far it came
-
-
-def _failed(what: str, error: Exception) -> int:
-    """Say what failed, in a line each; what nobody has thought of with all that is known of it."""
-    causes = list(_causes(error))
-    if not all(isinstance(each, DeviceFactoryError | NotPublished) or is_outage(each) for each in causes):
-        traceback.print_exception(error)
-    sys.stderr.write(f"{what}:\n")
-    for each in dict.fromkeys(map(words_of, causes)):
-        sys.stderr.write(f"- {each}\n")
-    return FAILED
-
-
-def _causes(error: Exception) -> Iterator[Exception]:
-    if isinstance(error, ExceptionGroup):
-        for each in error.exceptions:
-            yield from _causes(each)
-    else:
-        yield error
 
 
 async def _check_not_lost(services: Services) -> None:
@@ -297,14 +274,11 @@ def main() -> int:
     if options.what is None and (options.files or options.lists_are_lost):
         parser.error("--files and --lists-are-lost belong to adopt")
     try:
-        settings = Settings.from_environment(os.environ)
         brought = read_folder(options.files, lists_are_lost=options.lists_are_lost) if options.what else None
-    except (InvalidSettings, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return FAILED
-    return asyncio.run(
-        restore(settings, look=options.look, accept=options.accept, brought=brought, since=options.since)
-    )
+    except (OSError, ValueError) as error:
+        return refused(error)
+    wanted = {"look": options.look, "accept": options.accept, "brought": brought, "since": options.since}
+    return run(partial(restore, **wanted))
 
 
 if __name__ == "__main__":

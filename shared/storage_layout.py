@@ -8,7 +8,6 @@ and no message that turns poison finds its queue missing.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,8 @@ from shared.adapters.identity import Identity
 from shared.adapters.queue_accounts import QueueAccounts
 from shared.adapters.queues import Queues
 from shared.adapters.tables import Tables
+from shared.commands import run
 from shared.contracts.messages import ALL_QUEUES
-from shared.settings import InvalidSettings, Settings
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.order_blobs import ORDERS
 from shared.workflows.devices.order_results import RESULTS
@@ -27,6 +26,8 @@ from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from shared.settings import Settings
 
 TABLES: Sequence[str] = (
     "actrequests",
@@ -79,12 +80,11 @@ async def create(settings: Settings) -> None:
 
 def main() -> int:
     """Create everything in the accounts that the environment names."""
-    try:
-        settings = Settings.from_environment(os.environ)
-    except InvalidSettings as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    asyncio.run(create(settings))
+    return run(_created)
+
+
+async def _created(settings: Settings) -> int:
+    await create(settings)
     sys.stdout.write(f"{len(ALL_QUEUES)} queues, {len(TABLES)} tables and {len(CONTAINERS)} containers are there\n")
     return 0
 

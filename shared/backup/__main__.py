@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.adapters.sdk_errors import is_outage, words_of
 from shared.backup.copying import Backup
 from shared.backup.reading import verified
 from shared.backup.sealing import ArchiveError, Passphrase, Recipient, RecipientKey
+from shared.commands import failed, refused
 from shared.errors import DeviceFactoryError
 from shared.services import build
 from shared.settings import InvalidSettings, Settings
@@ -87,15 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             manifest = asyncio.run(_with_ledger(options))
     except (ArchiveError, DeviceFactoryError, InvalidSettings, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except Exception as error:
-        if not is_outage(error):
-            raise
-        sys.stderr.write(f"{words_of(error)}\n")
+        return refused(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not done
+        status = failed(None, error)
         if options.act == "restore":
             sys.stderr.write("if it has begun to write, run it again with the same archive: it goes on\n")
-        return 2
+        return status
     done = {"export": "exported", "verify": "it is whole", "restore": "restored"}[options.act]
     sys.stdout.write(f"{done}: {manifest.shown()}\n")
     if options.act == "restore":

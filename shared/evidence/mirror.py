@@ -6,6 +6,7 @@ A mirror is a folder with the newest checkpoint and the bundles of entries, unde
 from __future__ import annotations
 
 import argparse
+import http.client
 import sys
 import urllib.error
 import urllib.request
@@ -207,8 +208,9 @@ def main(arguments: Sequence[str]) -> int:
             older, newer = (Checkpoint.opened(each.read_bytes(), before).tree for each in files)
             mirror.compare(older, newer)
             told = f"consistent: the log with {newer.size} entries begins with the one with {older.size}"
-    except (OSError, urllib.error.URLError) as error:
-        sys.stderr.write(f"{getattr(error, 'filename', None) or options.mirror} can't be read: {error}\n")
+    except (OSError, http.client.HTTPException) as error:
+        where = options.url if options.command == "mirror" else options.mirror
+        sys.stderr.write(f"{getattr(error, 'filename', None) or where} can't be read: {error}\n")
         return 2
     except NotProved as error:
         sys.stderr.write(f"not proved: {error}\n")

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from shared import restoration
+from shared.commands import FAILED
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest, revocation_request
 from shared.domain.attestations import individual_enrollment
@@ -28,7 +29,7 @@ from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
 from shared.pki import names
-from shared.restoration import DONE, FAILED, OLDER, read_folder, restore
+from shared.restoration import DONE, OLDER, read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.reconciliation.budget import Budget

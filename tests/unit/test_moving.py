@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
+from shared.commands import ended
 from shared.contracts.devices import RenewalRequest, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
@@ -127,7 +128,7 @@ async def test_the_exit_status_says_whether_devices_are_left_or_the_hub_is_wrong
     )
     monkeypatch.setattr("shared.moving.build", lambda _settings: app)
     settings: Any = SimpleNamespace(dps_id_scope="0ne", iot_hub_service_urls={})
-    assert await move(settings, Plan(enrollment_group=GROUP, hub=hub), look=True) == status
+    assert await ended(move(settings, Plan(enrollment_group=GROUP, hub=hub), look=True)) == status
     shown = capsys.readouterr()
     assert shown.err + shown.out == said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import subprocess
 import sys
@@ -92,6 +93,23 @@ def serving(log: Log) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_log_that_is_not_proved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It can't be read, which is 2; a traceback would end with 1."""
+
+    def broken(_path: str) -> bytes:
+        raise http.client.IncompleteRead(b"half", 4)
+
+    (tmp_path / "log.key").write_text(f"{numbered(1).key}\n")
+    monkeypatch.setattr(mirror, "_reader", lambda _url, _key: broken)
+    asked = ["mirror", "https://app/api/log", str(tmp_path / "copy"), "--log-key", str(tmp_path / "log.key")]
+    assert mirror.main(asked) == 2
+    assert capsys.readouterr().err == (
+        "https://app/api/log can't be read: IncompleteRead(4 bytes read, 4 more expected)\n"
+    )
 
 
 def test_the_commands_copy_a_log_and_compare_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
