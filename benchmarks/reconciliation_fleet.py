@@ -18,6 +18,7 @@ from shared.domain.attestations import reference_attestation
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
+from shared.domain.hub_authentication import SELF_SIGNED
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import Deferred
 from shared.ledger.table import Versioned
@@ -215,13 +216,13 @@ class Fleet:
     def identity(self, number: int) -> HubIdentity:
         """Give its identity as its hub has it."""
         enabled = number not in self.shut and number >= self.shape.drifted
-        return HubIdentity(self.id_of(number), enabled, frozenset(self._thumbprints[1:]), connected=False)
+        held = frozenset(self._thumbprints[1:])
+        return HubIdentity(self.id_of(number), enabled, held, connected=False, authentication=SELF_SIGNED)
 
     def guest(self, number: int) -> HubIdentity:
         """Give an identity that nobody knows."""
-        return HubIdentity(
-            f"guest-{number:06}", enabled=True, thumbprints=frozenset({f"{number:064X}"}), connected=False
-        )
+        held = frozenset({f"{number:064X}"})
+        return HubIdentity(f"guest-{number:06}", enabled=True, thumbprints=held, connected=False, authentication=SELF_SIGNED)
 
     def registration(self, number: int) -> dict[str, Any]:
         """Give its registration record."""

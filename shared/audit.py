@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from shared.domain.groups import GroupRecord
     from shared.pki.issuers import Issuer
     from shared.ports.ca_certificates import UploadedAuthority
+    from shared.ports.hubs import HubIdentity
     from shared.services import Services
     from shared.settings import Settings
 
@@ -163,11 +164,10 @@ class Auditor:
             return frozenset()
         return frozenset(held_certificates(entry)) if entry["attestation"].get("x509") else frozenset()
 
-    async def _identity(self, record: DeviceRecord) -> bool | None:
+    async def _identity(self, record: DeviceRecord) -> HubIdentity | None:
         if not (record.assigned_hub and record.device_id):
             return None
-        identity = await self.services.clients.hubs.get(record.assigned_hub, record.device_id)
-        return identity.enabled if identity else None
+        return await self.services.clients.hubs.get(record.assigned_hub, record.device_id)
 
     async def _listed(self, name: str, found: list[CertificateRecord]) -> frozenset[str]:
         """Read a CA's list, once. A CA that may not sign lists has none: its revocations are told by OCSP."""

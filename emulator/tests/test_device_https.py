@@ -147,6 +147,15 @@ def test_a_lock_is_over_after_a_minute(tmp_path: Path) -> None:
         assert device.receive().content == b"late"
 
 
+def test_a_device_with_nothing_to_authenticate_with_is_refused(device: HttpsDevice) -> None:
+    identity = {"deviceId": device.device_id, "authentication": {"type": "none"}}
+    registry = DpsService(device.emulator)
+    registry.hub("DELETE", f"/devices/{device.device_id}").raise_for_status()
+    registry.hub("PUT", f"/devices/{device.device_id}", identity).raise_for_status()
+    answer = device.call("POST", "/messages/events", data=b"in")
+    assert (answer.status_code, answer.headers["iothub-errorcode"]) == (401, "IotHubUnauthorizedAccess")
+
+
 def test_the_device_is_let_in_as_over_mqtt(device: HttpsDevice, tmp_path: Path) -> None:
     """No certificate and another one's are 401, an id that is not there 404, and a version that never was 400."""
     other = HttpsDevice(device.emulator, tmp_path)

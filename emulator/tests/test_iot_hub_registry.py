@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from azure.iot.hub import IoTHubConfigurationManager, IoTHubJobManager, IoTHubRegistryManager
-from azure.iot.hub.models import Device, ExportImportDevice, QuerySpecification
+from azure.iot.hub.models import AuthenticationMechanism, Device, ExportImportDevice, QuerySpecification
 from msrest.exceptions import HttpOperationError
 
 from emulator.platform.identity.tokens import IOT_HUB_AUDIENCE, KEY_VAULT_AUDIENCE
@@ -149,6 +149,19 @@ def test_a_device_with_keys_and_one_with_a_ca(registry: IoTHubRegistryManager) -
     assert with_ca.authentication.symmetric_key.primary_key is None
 
 
+def test_a_device_with_nothing_to_authenticate_with(registry: IoTHubRegistryManager) -> None:
+    """The REST reference has ``none`` among the types: neither key nor thumbprint."""
+    held = AuthenticationMechanism(type="none")
+    registry.protocol.devices.create_or_update_identity("reg-none", Device(device_id="reg-none", authentication=held))
+    shown = registry.get_device("reg-none").authentication
+    assert (shown.type, shown.symmetric_key.primary_key, shown.x509_thumbprint.primary_thumbprint) == (
+        "none",
+        None,
+        None,
+    )
+    assert registry.get_twin("reg-none").authentication_type == "none"
+
+
 def test_creating_twice(registry: IoTHubRegistryManager) -> None:
     """The second create of an id is a conflict, and changes nothing."""
     created = registry.create_device_with_x509("reg-twice", SHA1, None, "enabled")
@@ -224,7 +237,7 @@ BROKEN = [
     ({"authentication": "sas"}, "authentication 'sas' is not an object."),
     (
         {"authentication": {"type": "x509"}},
-        "authentication.type 'x509' is not one of sas, selfSigned, certificateAuthority.",
+        "authentication.type 'x509' is not one of sas, selfSigned, certificateAuthority, none.",
     ),
     (
         {"authentication": {"type": "selfSigned"}},

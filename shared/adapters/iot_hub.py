@@ -25,6 +25,7 @@ from azure.iot.hub.models import (
 from shared.adapters.breakers import Breaker
 from shared.adapters.observed import telling
 from shared.adapters.sdk_errors import translated
+from shared.domain.hub_authentication import NONE, SELF_SIGNED
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ports.hubs import HubIdentity
 from shared.rules.hub_queries import DEVICES, queried
@@ -134,7 +135,7 @@ class IotHubRegistries:
             status="enabled",
             status_reason=reason,
             authentication=AuthenticationMechanism(
-                type="selfSigned",
+                type=SELF_SIGNED,
                 x509_thumbprint=X509Thumbprint(primary_thumbprint=primary, secondary_thumbprint=secondary),
             ),
         )
@@ -150,11 +151,14 @@ class IotHubRegistries:
     async def set_thumbprints(
         self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
     ) -> HubIdentity | None:
-        """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not."""
+        """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not.
+
+        The authentication is replaced as a whole, as by the SDK's ``update_device_with_x509``: no symmetric key stays.
+        """
         held = X509Thumbprint(primary_thumbprint=thumbprints[0], secondary_thumbprint=thumbprints[-1])
 
         def edit(device: Any) -> None:
-            device.authentication = AuthenticationMechanism(type="selfSigned", x509_thumbprint=held)
+            device.authentication = AuthenticationMechanism(type=SELF_SIGNED, x509_thumbprint=held)
             device.status_reason = reason
 
         return await self._change_as_seen(hub, seen, edit)
@@ -293,26 +297,32 @@ def _twins(registry: IoTHubRegistryManager, device_ids: Sequence[str]) -> list[T
 
 
 def _identity_of(twin: Twin) -> HubIdentity:
+    authentication = twin.authentication_type or NONE
     return HubIdentity(
         device_id=twin.device_id,
         enabled=twin.status == "enabled",
-        thumbprints=_thumbprints(twin.x509_thumbprint),
+        authentication=authentication,
+        thumbprints=_thumbprints(authentication, twin.x509_thumbprint),
         connected=twin.connection_state == "Connected",
         etag=twin.device_etag or "",
         reason=twin.status_reason or None,
     )
 
 
-def _thumbprints(held: Any) -> frozenset[str]:
-    found = (held.primary_thumbprint, held.secondary_thumbprint) if held else ()
+def _thumbprints(authentication: str, held: Any) -> frozenset[str]:
+    """Give those that count: only an identity of one type authenticates by them."""
+    found = (held.primary_thumbprint, held.secondary_thumbprint) if held and authentication == SELF_SIGNED else ()
     return frozenset(each.upper() for each in found if each)
 
 
 def _identity(device: Any) -> HubIdentity:
+    held = device.authentication
+    authentication = (held.type if held else None) or NONE
     return HubIdentity(
         device_id=device.device_id,
         enabled=device.status == "enabled",
-        thumbprints=_thumbprints(device.authentication.x509_thumbprint if device.authentication else None),
+        authentication=authentication,
+        thumbprints=_thumbprints(authentication, held.x509_thumbprint if held else None),
         connected=device.connection_state == "Connected",
         etag=device.etag or "",
         reason=device.status_reason or None,

@@ -321,7 +321,13 @@ class RevocationPreview(RevocationPlan):
 
 
 class Identity(Contract):
-    """A device's identity, as the hub has it that DPS has assigned."""
+    """A device's identity, as the hub has it that DPS has assigned.
+
+    Attributes:
+        authentication: its type, as the hub names it: ``selfSigned``, by the certificates that the app has issued.
+            By ``sas`` or ``certificateAuthority`` others have changed it, and may be let in as the device.
+        thumbprint: of a certificate that it takes; ``null`` if it authenticates otherwise.
+    """
 
     model_config = with_example(
         {
@@ -331,6 +337,7 @@ class Identity(Contract):
             "status": "enabled",
             "statusReason": None,
             "connectionState": "disconnected",
+            "authentication": "selfSigned",
             "thumbprint": "0A1B2C3D4E5F60718293A4B5C6D7E8F901234567",
         }
     )
@@ -341,4 +348,5 @@ class Identity(Contract):
     status: Literal["enabled", "disabled"]
     status_reason: str | None
     connection_state: Literal["connected", "disconnected"]
+    authentication: str
     thumbprint: str | None

@@ -13,6 +13,7 @@ from shared.domain.attestations import references, signers
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_SERVICE
 from shared.domain.groups import STATUS, GroupState
+from shared.domain.hub_authentication import SELF_SIGNED, lets_in
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
+    from shared.ports.hubs import HubIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Observed:
         thumbprints: SHA-256 of those that were signed, by serial number.
         entry: thumbprints (SHA-256) that its individual enrollment lets in; empty if that is disabled; ``None`` if it
             has no enrollment, so that its group decides.
-        identity: whether its hub lets it in; ``None`` if the hub has no identity for it.
+        identity: as its hub has it; ``None`` if the hub has none for it.
         listed: serial numbers on the lists of the CAs.
         elsewhere: of a device that is shut out, its identities at other places, and whether each lets it in.
     """
@@ -42,7 +44,7 @@ class Observed:
     certificates: Mapping[str, CertificateRecord]
     thumbprints: Mapping[str, str]
     entry: frozenset[str] | None
-    identity: bool | None
+    identity: HubIdentity | None
     listed: frozenset[str] = field(default_factory=frozenset)
     elsewhere: Mapping[str, bool] = field(default_factory=dict)
 
@@ -99,10 +101,25 @@ def _hub(record: DeviceRecord, observed: Observed) -> Iterator[str]:
         return
     if record.state is DeviceState.DELETED:
         yield "the device is deleted, and its identity is there"
-    if observed.identity and (record.shut_out or record.disabled):
+    if observed.identity.enabled and (record.shut_out or record.disabled):
         yield f"the hub lets in a device that is {record.state}, disabled: {record.disabled}"
-    if not observed.identity and record.state in IN_SERVICE and not record.disabled:
-        yield f"the hub does not let in a device that is {record.state}"
+    if record.state in IN_SERVICE and not record.disabled:
+        if not observed.identity.enabled:
+            yield f"the hub does not let in a device that is {record.state}"
+        yield from _let_in_as(record, observed.identity, observed)
+
+
+def _let_in_as(record: DeviceRecord, identity: HubIdentity, observed: Observed) -> Iterator[str]:
+    """Give what is wrong with whom a hub lets in as a device."""
+    if identity.authentication != SELF_SIGNED:
+        yield f"the identity is {identity.authentication!r}: the hub lets in {lets_in(identity.authentication)}"
+        return
+    known = {*record.sha256_thumbprints} if record.unseen else set[str]()
+    for serial, sha256 in observed.thumbprints.items():
+        if observed.certificates[serial].state is not CertificateState.REVOKED:
+            known |= {sha256, observed.certificates[serial].thumbprint or ""}
+    for thumbprint in sorted(identity.thumbprints - known):
+        yield f"the hub lets in a certificate that is revoked, or was never issued to the device: {thumbprint}"
 
 
 def _other_hubs(record: DeviceRecord, observed: Observed) -> Iterator[str]:

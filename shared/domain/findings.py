@@ -61,6 +61,7 @@ class FindingKind(StrEnum):
     IDENTITY_MISSING = "identityMissing"
     IDENTITY_DISABLED = "identityDisabled"
     IDENTITY_CERTIFICATE = "identityCertificate"
+    IDENTITY_AUTHENTICATION = "identityAuthentication"
     IDENTITY_LEFT = "identityLeft"
     IDENTITY_UNKNOWN = "identityUnknown"
     HUB_CHANGED = "hubChanged"
@@ -135,6 +136,9 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         Severity.MEDIUM, "the identity is enabled", "the ledger says that the device is disabled"
     ),
     FindingKind.IDENTITY_CERTIFICATE: Treatment(Severity.HIGH, "the identity gets the certificates that are in use"),
+    FindingKind.IDENTITY_AUTHENTICATION: Treatment(
+        Severity.HIGH, "the identity authenticates by the certificates that are in use alone; its keys go"
+    ),
     FindingKind.IDENTITY_LEFT: Treatment(
         Severity.LOW,
         "the identity of the deleted device is deleted; one that a device has in another hub than its own is disabled",

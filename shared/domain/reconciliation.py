@@ -17,6 +17,7 @@ from shared.domain.entries import kept_settings, own_settings, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.given_settings import UNKNOWN, Given, outdated
 from shared.domain.groups import STATUS, GroupState
+from shared.domain.hub_authentication import SELF_SIGNED, lets_in
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import DeviceState
@@ -218,13 +219,16 @@ def _identity(record: DeviceRecord, identity: HubIdentity | None, own: Own) -> I
 
 
 def _taken(record: DeviceRecord, identity: HubIdentity, own: Own) -> Iterator[Difference]:
-    """Look at the certificates that a hub takes from a device."""
+    """Look at what a hub takes from a device."""
     unknown, hub = identity.thumbprints - own.in_use, record.assigned_hub or ""
-    if not unknown:
-        return
     shown = _named(sorted(unknown))
-    said = f"the device is {_state(record)}, and uses {', '.join(record.in_use)}"
-    if own.all is None or unknown - own.all:
+    said = f"the device is {_state(record)}, and uses {_named(record.in_use, 'a certificate that was not seen')}"
+    if identity.authentication != SELF_SIGNED:
+        held = f"its identity is of the type {identity.authentication!r}: it lets in {lets_in(identity.authentication)}"
+        yield _about(record, FindingKind.IDENTITY_AUTHENTICATION, hub, said, held)
+    elif not unknown:
+        return
+    elif own.all is None or unknown - own.all:
         held = f"its identity takes a certificate that was never issued here: {shown}"
         yield _about(record, FindingKind.ROGUE_CERTIFICATE, hub, said, held)
     elif unknown & own.revoked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ class HubIdentity:
         thumbprints: of the certificates that it authenticates with, upper-case hexadecimal; none without one. DPS
             enters SHA-256, the primary repeated as the secondary (Azure/iotedge issue 2951, azure-docs issue 105553);
             others enter SHA-1.
+        authentication: its type, as the hub names it (:mod:`shared.domain.hub_authentication`).
         connected: whether it is connected now.
         etag: its version.
         reason: why it has its status, if one was given.
@@ -29,6 +30,8 @@ class HubIdentity:
     connected: bool
     etag: str = ""
     reason: str | None = None
+    _: KW_ONLY
+    authentication: str
 
 
 class IotHubRegistries(Protocol):
@@ -53,7 +56,10 @@ class IotHubRegistries(Protocol):
     async def set_thumbprints(
         self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
     ) -> HubIdentity | None:
-        """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not."""
+        """Have an identity take these certificates alone, if it is as it was seen; ``None`` if it is not.
+
+        Whatever it has authenticated with, its symmetric keys too, does not count any more.
+        """
         ...
 
     async def shut_out(self, hub: str, device_id: str, *, reason: str) -> HubIdentity | None:

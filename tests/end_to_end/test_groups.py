@@ -407,6 +407,7 @@ def test_a_device_is_kept_out_of_its_hub_and_let_in_again(world: World) -> None:
         "status": "enabled",
         "statusReason": None,
         "connectionState": "disconnected",
+        "authentication": "selfSigned",
         "thumbprint": leaf.fingerprint(hashes.SHA256()).hex().upper(),
     }
     disabled = world.post("devices/identity-1/disable", {"reason": "stolen?"}).json()

@@ -6,6 +6,7 @@ planted in memory, in tests/world.
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -41,9 +42,12 @@ GROUP, OWN = "drifting", "own-line"
 GROUPS = ("status", "gone", "certificates", "stays", "keyless")
 DEVICES = (
     *("missing", "disabled", "rogue", "former", "moved", "left", "taken", "open", "waiting"),
-    *("foreign", "shut", "unpinned", "reverted", "steered", "reopened"),
+    *("foreign", "shut", "unpinned", "reverted", "steered", "reopened", "keyed"),
 )
 FOREIGN = "AB" * 32
+SECRET = base64.b64encode(bytes(32)).decode()
+"""Of somebody who wants to be let in as a device."""
+
 RENEWED = ("former", "reverted")
 OWN_ENTRIES: dict[str, dict[str, Any]] = {
     "unpinned": {},
@@ -193,6 +197,7 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
             ("rogueCertificate", "uninvited"),
             ("enrollmentUnknown", "neighbour"),
             ("identityCertificate", "former"),
+            ("identityAuthentication", "keyed"),
             ("identityLeft", "left"),
             ("identityUnknown", "Nobody's"),
             ("hubChanged", "moved"),
@@ -225,6 +230,8 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
                     answer = world.request(act["method"], act["path"].removeprefix("/api/"))
                     assert answer.status_code == requests.codes.ok, (each["kind"], answer.text)
         assert compared(world) == stays
+        keyed = operator.registry.get_device("keyed").authentication
+        assert (keyed.type, keyed.symmetric_key.primary_key) == ("selfSigned", None)
         restored = operator.dps.enrollment.get("steered")
         assert (restored["iotHubs"], restored["initialTwin"]) == ([here], {"tags": {"plant": "Bremen"}})
 
@@ -254,6 +261,7 @@ def plant_at_devices(world: World, operator: Operator) -> None:
     operator.identity("disabled", status="disabled")
     operator.identity("rogue", thumbprint=FOREIGN)
     operator.identity("open", status="enabled")
+    operator.registry.update_device_with_sas("keyed", "*", SECRET, SECRET, "enabled")
     operator.entry("foreign", corporate_root("Somebody")[1], "enabled", **as_its_group(world))
     shut = world.device("shut")
     shut.take_bundle()

@@ -259,9 +259,9 @@ class FakeHubs(Hubs):
         if hub in self.down:
             raise ConnectionError(f"{hub} is down")
 
-    def enter(self, hub: str, device_id: str, *thumbprints: str, enabled: bool = True, reason: str = "") -> HubIdentity:
+    def enter(self, hub: str, device_id: str, *thumbprints: str, **fields: Any) -> HubIdentity:
         """Write an identity."""
-        identity = super().enter(hub, device_id, *thumbprints, enabled=enabled, reason=reason)
+        identity = super().enter(hub, device_id, *thumbprints, **fields)
         self.step()
         return identity
 

@@ -17,6 +17,7 @@ from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertific
 from shared.domain.groups import CaReferences, Change, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import ServiceFailed
+from shared.ports.hubs import HubIdentity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 END = NOW + timedelta(days=300)
 SERIAL = "4" * 40
+LETS_IN = HubIdentity("a", True, frozenset({"T256"}), connected=False, authentication="selfSigned")  # noqa: FBT003 - it is enabled
+SHUT = replace(LETS_IN, enabled=False)
 
 
 def device(holds: CertificateState = CertificateState.ACTIVE, **fields: Any) -> DeviceRecord:
@@ -41,9 +44,9 @@ def observed(state: CertificateState = CertificateState.ACTIVE, **fields: Any) -
     reason = RevocationReason.KEY_COMPROMISE if state is CertificateState.REVOKED else None
     row = CertificateRecord(
         serial_number=SERIAL, kind=CertificateKind.DEVICE, state=state, subject="a", issuer="ca", cause="o",
-        recorded_at=NOW, not_after=END, revocation_reason=reason,
+        recorded_at=NOW, not_after=END, revocation_reason=reason, thumbprint="T",
     )  # fmt: skip
-    return replace(Observed({SERIAL: row}, {SERIAL: "T256"}, None, identity=True), **fields)
+    return replace(Observed({SERIAL: row}, {SERIAL: "T256"}, None, identity=LETS_IN), **fields)
 
 
 REVOKED = {"state": DeviceState.REVOKED, "revoked": RevocationReason.KEY_COMPROMISE}
@@ -52,7 +55,7 @@ REVOKED = {"state": DeviceState.REVOKED, "revoked": RevocationReason.KEY_COMPROM
 def test_a_healthy_device_has_no_fault() -> None:
     """Registered and let in; or revoked, listed and shut out everywhere."""
     assert list(faults(device(), observed(), NOW)) == []
-    shut = observed(CertificateState.REVOKED, entry=frozenset(), identity=False, listed=frozenset({SERIAL, "5" * 40}))
+    shut = observed(CertificateState.REVOKED, entry=frozenset(), identity=SHUT, listed=frozenset({SERIAL, "5" * 40}))
     assert list(faults(device(CertificateState.REVOKED, **REVOKED), shut, NOW)) == []
 
 
@@ -60,27 +63,48 @@ def test_a_healthy_device_has_no_fault() -> None:
     ("record", "seen", "fault"),
     [
         (device(generation=2, converged=1), observed(), "the services do not follow the record: 1 of 2"),
-        (device(), observed(identity=False), "the hub does not let in a device that is registered"),
+        (device(), observed(identity=SHUT), "the hub does not let in a device that is registered"),
+        (
+            device(),
+            observed(identity=replace(LETS_IN, authentication="sas")),
+            "the identity is 'sas': the hub lets in whoever has one of its symmetric keys",
+        ),
+        (
+            device(),
+            observed(identity=replace(LETS_IN, authentication="certificateAuthority", thumbprints=frozenset())),
+            "the identity is 'certificateAuthority': the hub lets in whoever has a certificate with its id from a CA "
+            "that the hub has verified",
+        ),
+        (
+            device(),
+            observed(identity=replace(LETS_IN, authentication="none")),
+            "the identity is 'none': the hub lets in nobody",
+        ),
+        (
+            device(),
+            observed(identity=replace(LETS_IN, thumbprints=frozenset({"T", "THEIRS"}))),
+            "the hub lets in a certificate that is revoked, or was never issued to the device: THEIRS",
+        ),
         (device(), observed(entry=frozenset({"OTHER"})), f"DPS does not let in {SERIAL}, which the device uses"),
         (device(), observed(listed=frozenset({SERIAL})), f"revoked are [], and listed ['{SERIAL}']"),
         (
             device(CertificateState.REVOKED, **REVOKED),
-            observed(CertificateState.REVOKED, entry=frozenset(), identity=True, listed=frozenset({SERIAL})),
+            observed(CertificateState.REVOKED, entry=frozenset(), identity=LETS_IN, listed=frozenset({SERIAL})),
             "the hub lets in a device that is revoked, disabled: False",
         ),
         (
             device(CertificateState.REVOKED, **REVOKED),
-            observed(CertificateState.REVOKED, identity=False, listed=frozenset({SERIAL})),
+            observed(CertificateState.REVOKED, identity=SHUT, listed=frozenset({SERIAL})),
             f"DPS lets in {SERIAL}, which is revoked; the device is revoked",
         ),
         (
             device(CertificateState.REVOKED, **REVOKED),
-            observed(CertificateState.REVOKED, entry=frozenset(), identity=False),
+            observed(CertificateState.REVOKED, entry=frozenset(), identity=SHUT),
             f"revoked are ['{SERIAL}'], and listed []",
         ),
         (
             device(CertificateState.REVOKED, **REVOKED),
-            observed(entry=frozenset(), identity=False),
+            observed(entry=frozenset(), identity=SHUT),
             [
                 f"in force are ['{SERIAL}'], and the device, revoked, uses []",
                 f"{SERIAL} is active, and revoked for its device",
@@ -88,12 +112,12 @@ def test_a_healthy_device_has_no_fault() -> None:
         ),
         (
             device(CertificateState.REVOKED, **REVOKED),
-            Observed({}, {}, entry=None, identity=False),
+            Observed({}, {}, entry=None, identity=SHUT),
             f"{SERIAL} is held, and not recorded",
         ),
         (
             device(CertificateState.REVOKED, **{**REVOKED, "state": DeviceState.DELETED}),
-            observed(CertificateState.REVOKED, entry=frozenset(), identity=False, listed=frozenset({SERIAL})),
+            observed(CertificateState.REVOKED, entry=frozenset(), identity=SHUT, listed=frozenset({SERIAL})),
             "the device is deleted, and its identity is there",
         ),
     ],

@@ -308,6 +308,16 @@ async def identity_is_another(scene: ExplainedScene) -> None:
     scene.hubs.enter(HUB, "press", "AB" * 32)
 
 
+async def identity_has_keys(scene: ExplainedScene) -> None:
+    """Beside them it has the device's own thumbprints, which do not count."""
+    identity = scene.hubs.identities[HUB, "press"]
+    scene.hubs.enter(HUB, "press", *identity.thumbprints, authentication="sas")
+
+
+async def identity_trusts_authorities(scene: ExplainedScene) -> None:
+    scene.hubs.enter(HUB, "press", authentication="certificateAuthority")
+
+
 async def identity_is_enabled(scene: ExplainedScene) -> None:
     await scene.identities.switch("press", enabled=False, reason="it is being repaired")
     scene.hubs.enter(HUB, "press", *scene.hubs.identities[HUB, "press"].thumbprints)
@@ -537,6 +547,8 @@ FAULTS: dict[str, tuple[Planting, str]] = {
         (identity_is_disabled, "identityDisabled"),
         (identity_is_enabled, "identityEnabled"),
         (identity_is_missing, "identityMissing"),
+        (identity_has_keys, "identityOtherAuthentication"),
+        (identity_trusts_authorities, "identityOtherAuthentication"),
         (identity_is_another, "identityOtherCertificate"),
         (former_certificate_came_back, "identityFormerCertificate"),
         (registration_is_at_another_hub, "atAnotherHub"),
@@ -597,6 +609,8 @@ async def call(scene: ExplainedScene, method: str, path: str, body: dict[str, An
         ("group_is_deleted", "inService"),
         ("identity_is_disabled", "inService"),
         ("identity_is_enabled", "identityDisabledByOperator"),
+        ("identity_has_keys", "inService"),
+        ("identity_trusts_authorities", "inService"),
         ("registration_is_at_another_hub", "inService"),
         ("identity_is_another", "identityMissing"),
     ],

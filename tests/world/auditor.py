@@ -91,7 +91,7 @@ def _observed(world: World, registration_id: str, certificates: dict[str, Certif
         certificates=certificates,
         thumbprints={each.serial_number: thumbprint_of(each.pem) for each in certificates.values() if each.pem},
         entry=world.provisioning.let_in_by_entry(registration_id),
-        identity=identity.enabled if identity else None,
+        identity=identity,
         listed=frozenset(serial for serial in world.lists.listed if serial in certificates),
         elsewhere=elsewhere,
     )

@@ -304,11 +304,25 @@ class Hubs:
     writes: int = 0
     opened: Callable[[str], None] = lambda _door: None
 
-    def enter(self, hub: str, device_id: str, *thumbprints: str, enabled: bool = True, reason: str = "") -> HubIdentity:
+    def enter(
+        self,
+        hub: str,
+        device_id: str,
+        *thumbprints: str,
+        enabled: bool = True,
+        reason: str = "",
+        authentication: str = "selfSigned",
+    ) -> HubIdentity:
         """Write an identity, outside of all steps."""
         self.writes += 1
         identity = HubIdentity(
-            device_id, enabled, frozenset(thumbprints), connected=False, etag=f"h{self.writes}", reason=reason or None
+            device_id=device_id,
+            enabled=enabled,
+            authentication=authentication,
+            thumbprints=frozenset(thumbprints),
+            connected=False,
+            etag=f"h{self.writes}",
+            reason=reason or None,
         )
         self.identities[hub, device_id] = identity
         return identity
@@ -366,17 +380,22 @@ class Hubs:
             found = self.identities.get((hub, seen.device_id))
             if found is None or found.etag != seen.etag:
                 return None
-            written = self.enter(hub, seen.device_id, *found.thumbprints, enabled=enabled, reason=reason)
+            written = self._switched(hub, found, enabled=enabled, reason=reason)
             if enabled:
                 self.opened("the hub")
             return written
+
+    def _switched(self, hub: str, found: HubIdentity, *, enabled: bool, reason: str) -> HubIdentity:
+        """Write an identity again; what it authenticates with stays."""
+        kept = {"authentication": found.authentication, "reason": reason}
+        return self.enter(hub, found.device_id, *found.thumbprints, enabled=enabled, **kept)
 
     async def disable_many(self, hub: str, device_ids: Sequence[str], *, reason: str) -> int:
         async with self.conductor.step("hub.disable_many", service_of(hub)):
             found = [self.identities.get((hub, device_id)) for device_id in device_ids]
             enabled = [each for each in found if each is not None and each.enabled]
             for each in enabled:
-                self.enter(hub, each.device_id, *each.thumbprints, enabled=False, reason=reason)
+                self._switched(hub, each, enabled=False, reason=reason)
             return len(enabled)
 
     async def delete(self, hub: str, device_id: str) -> None:

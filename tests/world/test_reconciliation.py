@@ -29,7 +29,7 @@ from shared.domain.devices import HeldCertificate, Purpose
 from shared.domain.findings import TREATMENTS, Difference, FindingKind, FindingRecord, FindingState, Policy
 from shared.domain.groups import CaReferences
 from shared.domain.passes import ReconciliationState
-from shared.domain.upkeep import pinned
+from shared.domain.upkeep import pinned, to_be_followed
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.authorities import Authorities
@@ -48,6 +48,7 @@ from shared.workflows.reconciliation.answers import shown_finding
 from shared.workflows.reconciliation.passes import Reconciler
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
+from tests.world.auditor import audit
 from tests.world.groups_world import GroupWorld, authority
 from tests.world.services import HUB, with_info
 from tests.world.world import DEVICE, GROUP
@@ -265,6 +266,20 @@ async def make_identity(fleet: Fleet) -> None:
 
 async def give_it_another_certificate(fleet: Fleet) -> None:
     fleet.world.hubs.enter(HUB, DEVICE, OTHERS)
+
+
+async def change_authentication(fleet: Fleet, authentication: str, *thumbprints: str, enabled: bool = True) -> None:
+    fleet.world.hubs.enter(HUB, DEVICE, *thumbprints, enabled=enabled, authentication=authentication)
+
+
+async def give_it_keys_beside_its_certificate(fleet: Fleet) -> None:
+    """Its own thumbprints are there as before, and do not count."""
+    await change_authentication(fleet, "sas", *fleet.world.hubs.identities[HUB, DEVICE].thumbprints)
+
+
+async def give_it_a_second_certificate(fleet: Fleet) -> None:
+    """As the secondary one; its own stays."""
+    fleet.world.hubs.enter(HUB, DEVICE, *fleet.world.hubs.identities[HUB, DEVICE].thumbprints, OTHERS)
 
 
 async def give_it_a_former_certificate(fleet: Fleet) -> None:
@@ -541,7 +556,18 @@ async def make_a_group_of_ours(fleet: Fleet) -> None:
 PLANTED: dict[FindingKind, list[tuple[tuple[str, ...], Plant]]] = {
     FindingKind.IDENTITY_MISSING: [((), delete_identity)],
     FindingKind.IDENTITY_DISABLED: [((), disable_at_hub)],
-    FindingKind.ROGUE_CERTIFICATE: [((), give_it_another_certificate), ((), register_a_stranger)],
+    FindingKind.IDENTITY_AUTHENTICATION: [
+        ((), partial(change_authentication, authentication="sas")),
+        ((), partial(change_authentication, authentication="certificateAuthority")),
+        ((), partial(change_authentication, authentication="none")),
+        ((), give_it_keys_beside_its_certificate),
+        (("renew",), partial(change_authentication, authentication="sas")),
+    ],
+    FindingKind.ROGUE_CERTIFICATE: [
+        ((), give_it_another_certificate),
+        ((), give_it_a_second_certificate),
+        ((), register_a_stranger),
+    ],
     FindingKind.IDENTITY_CERTIFICATE: [((), give_it_a_former_certificate)],
     FindingKind.IDENTITY_LEFT: [(("delete",), make_identity), ((), stay_behind)],
     FindingKind.IDENTITY_UNKNOWN: [((), make_an_identity)],
@@ -672,6 +698,10 @@ async def test_a_password_that_is_about_to_be_deleted_is_no_finding() -> None:
     ("requests", "plant"),
     [
         (("revoke",), enable_at_hub),
+        (("revoke",), partial(change_authentication, authentication="sas")),
+        (("hold",), partial(change_authentication, authentication="sas")),
+        (("hold",), partial(change_authentication, authentication="certificateAuthority")),
+        (("delete",), partial(change_authentication, authentication="sas")),
         (("revoke",), leave_behind),
         (("revoke",), delete_entry),
         (("revoke",), enable_entry),
@@ -689,6 +719,94 @@ async def test_a_door_that_somebody_has_opened_is_shut_at_once_whatever_the_poli
     assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
     assert not any(each.enabled for each in fleet.world.hubs.identities.values())
     assert fleet.world.provisioning.enrollments[DEVICE]["provisioningStatus"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("authentication", "who"),
+    [
+        ("sas", "whoever has one of its symmetric keys"),
+        ("certificateAuthority", "whoever has a certificate with its id from a CA that the hub has verified"),
+        ("none", "nobody"),
+        ("newKind", "whoever authenticates by 'newKind'"),
+    ],
+)
+async def test_whom_the_hub_lets_in_instead_of_a_device_is_said_and_ends_when_it_is_mended(
+    authentication: str, who: str
+) -> None:
+    fleet = await fleet_of()
+    await change_authentication(fleet, authentication)
+    [found] = await fleet.look()
+    own = names.sha256_thumbprint(await newest(fleet))
+    record = fleet.world.record()
+    assert record is not None
+    assert (found.kind, found.severity, found.where) == ("identityAuthentication", "high", HUB)
+    assert found.ledger == f"the device is registered, and uses {record.in_use[0]}"
+    assert found.service == f"its identity is of the type {authentication!r}: it lets in {who}"
+    assert await audit(fleet.world) == [f"the identity is {authentication!r}: the hub lets in {who}"]
+    mended = await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert (mended.state, identity.authentication, identity.thumbprints) == ("mended", "selfSigned", {own})
+    await fleet.world.drain()
+    assert await audit(fleet.world) == []
+
+
+@pytest.mark.parametrize("authentication", ["sas", "certificateAuthority"])
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_hold_that_ends_lets_in_the_device_and_nobody_who_has_got_its_identity_meanwhile(
+    authentication: str, *, own: bool
+) -> None:
+    """Disabled, the identity keeps everybody out; its keys and what else others gave it are gone when it is enabled."""
+    fleet = await fleet_of("hold")
+    thumbprints = fleet.world.hubs.identities[HUB, DEVICE].thumbprints
+    await change_authentication(fleet, authentication, *(thumbprints if own else ()), enabled=False)
+    assert await fleet.look() == []
+    fleet.world.ask("reinstate", *acts.MESSAGES["reinstate"])
+    await fleet.world.done()
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert (identity.enabled, identity.authentication, identity.thumbprints) == (True, "selfSigned", thumbprints)
+    assert await fleet.look() == []
+
+
+async def test_a_hold_that_ends_lets_in_no_certificate_that_others_have_entered_meanwhile() -> None:
+    fleet = await fleet_of("hold")
+    thumbprints = fleet.world.hubs.identities[HUB, DEVICE].thumbprints
+    fleet.world.hubs.enter(HUB, DEVICE, *thumbprints, OTHERS, enabled=False)
+    fleet.world.ask("reinstate", *acts.MESSAGES["reinstate"])
+    await fleet.world.done()
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert (identity.enabled, identity.thumbprints) == (True, thumbprints)
+
+
+async def test_a_renewal_takes_the_keys_away_that_others_have_given_an_identity() -> None:
+    """It need not be opened for that; and what others have disabled stays so."""
+    for enabled in (True, False):
+        fleet = await fleet_of()
+        own = names.sha256_thumbprint(await newest(fleet))
+        await change_authentication(fleet, "sas", enabled=enabled)
+        fleet.world.ask("renew", *acts.MESSAGES["renew"])
+        await fleet.world.deliver("renew")
+        identity = fleet.world.hubs.identities[HUB, DEVICE]
+        assert (identity.enabled, identity.authentication) == (enabled, "selfSigned")
+        assert own in identity.thumbprints
+
+
+async def test_an_identity_is_not_opened_to_whoever_has_a_key_if_no_certificate_of_its_device_is_known() -> None:
+    """It was taken over from the services. That can't be mended, and the finding says so."""
+    fleet = await fleet_of()
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    nothing = {"certificate": None, "next_certificate": None, "sha256_thumbprints": (), "held": (), "unseen": True}
+    await fleet.world.devices.replace(known, known.record.changed(**nothing))
+    await change_authentication(fleet, "sas")
+    [found] = await fleet.look()
+    assert found.ledger == "the device is registered, and uses a certificate that was not seen"
+    with pytest.raises(Conflict, match=r"does not have a certificate of 'press-1' that its identity in .* could take"):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    await change_authentication(fleet, "sas", enabled=False)
+    await change(fleet.world.devices, DEVICE, to_be_followed, at=fleet.world.now)
+    await fleet.world.services.converger.converge(DEVICE)
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert (identity.enabled, identity.authentication) == (False, "sas")
 
 
 async def test_what_a_pass_finds_is_counted_though_a_call_and_the_timer_carry_it_on_at_once() -> None:

@@ -57,6 +57,8 @@ def admit(
     if identity["status"] == "disabled":
         raise Denied(f"device {device_id!r} is disabled: {identity['statusReason']}", is_known=False)
     authentication = identity["authentication"]
+    if authentication["type"] == "none":
+        raise Denied(f"device {device_id!r} has nothing to authenticate with")
     if authentication["type"] == "sas":
         _check_signature(context, hub, device_id, authentication["symmetricKey"], signature)
         return

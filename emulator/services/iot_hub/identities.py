@@ -18,7 +18,7 @@ REASON_LIMIT = 128
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 _THUMBPRINT = re.compile(r"[0-9A-Fa-f]{40}|[0-9A-Fa-f]{64}")
 _STATUSES = ("enabled", "disabled")
-_AUTHENTICATION = ("sas", "selfSigned", "certificateAuthority")
+_AUTHENTICATION = ("sas", "selfSigned", "certificateAuthority", "none")
 _KEY_SIZES = range(16, 65)
 """Octets of a device's symmetric key."""
 

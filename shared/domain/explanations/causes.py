@@ -52,6 +52,7 @@ RULES: Sequence[Rule] = (
     Rule("identityDisabled", _FAULT, hub.identity_disabled, hub.enable),
     Rule("identityEnabled", _FAULT, hub.identity_enabled, hub.disable),
     Rule("identityMissing", _FAULT, hub.identity_missing, dps.register_again),
+    Rule("identityOtherAuthentication", _FAULT, hub.identity_other_authentication, hub.own_certificates_alone),
     Rule("identityOtherCertificate", _FAULT, hub.identity_other_certificate, hub.take_back),
     Rule("identityFormerCertificate", _FAULT, hub.identity_former_certificate, dps.register_again),
     Rule("atAnotherHub", _FAULT, hub.at_another_hub, hub.follow),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
 from shared.domain.explanations.parts import Door, DoorState, Seen, Unseen, day
+from shared.domain.hub_authentication import NONE, SELF_SIGNED, lets_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,14 @@ def _hub_state(seen: Seen, identity: HubIdentity | Unseen | None) -> tuple[DoorS
         return DoorState.SHUT, "it has no identity there"
     if not identity.enabled:
         return DoorState.SHUT, f"its identity is disabled{f': {identity.reason}' if identity.reason else ''}"
+    return _enabled_state(seen, identity)
+
+
+def _enabled_state(seen: Seen, identity: HubIdentity) -> tuple[DoorState, str]:
+    if identity.authentication != SELF_SIGNED:  # others may come in by that door
+        state = DoorState.SHUT if identity.authentication == NONE else DoorState.OPEN
+        who = lets_in(identity.authentication)
+        return state, f"its identity is of the type {identity.authentication!r}: it lets in {who}"
     known = seen.knows(identity, seen.device.in_use) or seen.knows_as_taken_over(identity)
     if identity.thumbprints and not known:
         return DoorState.SHUT, "its identity is for another certificate than it uses"

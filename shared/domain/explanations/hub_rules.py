@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.explanations.parts import Blind, Call, Remedy, Seen, Unseen, thumbprints_of
+from shared.domain.hub_authentication import SELF_SIGNED, lets_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,9 @@ def hub_open(seen: Seen) -> str | None:
     found = [(seen.hub, seen.identity), *((hub, each) for (hub, _), each in seen.elsewhere.items())]
     for hub, identity in found:
         if identity is not None and not isinstance(identity, Unseen) and identity.enabled:
-            return f"it is to be shut out, and its identity in {hub} is enabled: with its certificate it gets in"
+            certified = identity.authentication == SELF_SIGNED
+            who = "with its certificate it gets in" if certified else f"it lets in {lets_in(identity.authentication)}"
+            return f"it is to be shut out, and its identity in {hub} is enabled: {who}"
     return None
 
 
@@ -96,6 +99,25 @@ def identity_enabled(seen: Seen) -> str | None:
 def disable(seen: Seen) -> Remedy:
     """Disable the identity again."""
     return Remedy("Disable it again, or enable it over this app as well.", Call("POST", f"{seen.path}/disable"))
+
+
+def identity_other_authentication(seen: Seen) -> str | None:
+    """The hub knows it by something else than certificates of its own."""
+    identity = seen.known_identity
+    if identity is None or not _to_be_there(seen) or identity.authentication == SELF_SIGNED:
+        return None
+    return (
+        f"somebody has changed its identity in {seen.hub} to the type {identity.authentication!r}: the hub lets in "
+        f"{lets_in(identity.authentication)}, and does not ask whether the device has this app's certificate"
+    )
+
+
+def own_certificates_alone(seen: Seen) -> Remedy:
+    """Have the identity take the device's certificates alone."""
+    return Remedy(
+        "Enable it over this app: its identity takes its own certificates alone then, and the keys are gone.",
+        Call("POST", f"{seen.path}/enable"),
+    )
 
 
 def identity_other_certificate(seen: Seen) -> str | None:

@@ -23,6 +23,7 @@ from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.given_settings import Given, outdated
+from shared.domain.hub_authentication import SELF_SIGNED
 from shared.domain.upkeep import brought_along, converged, to_be_followed, told
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
@@ -33,6 +34,7 @@ from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
 from shared.workflows.devices.hub_doors import own_place
+from shared.workflows.devices.hub_openings import open_hub
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Sequence
@@ -329,11 +331,16 @@ class DeviceConverger:
         follows = await self.own_entries.open(record, want, seen.entry, await self._leaves(want, seen.entry))
         if not want.identity_enabled:
             await self.hub_doors.shut(record, want.reason)
-        elif seen.identity is not None and not seen.identity.enabled and record.doors in _HUB_WAS_SHUT:
-            hub = record.assigned_hub or ""
-            if await self.hub_doors.hubs.let_in(hub, seen.identity, reason=want.reason) is None:
-                raise Stale(record.registration_id)
+        elif seen.identity is not None:
+            await self._open_hub(record, want, seen.identity)
         return follows
+
+    async def _open_hub(self, record: DeviceRecord, want: Wanted, seen: HubIdentity) -> None:
+        """Let a device in at its hub, by its own certificates alone."""
+        enable = not seen.enabled and record.doors in _HUB_WAS_SHUT
+        if enable or seen.authentication != SELF_SIGNED:
+            leaves = [await self._leaf(serial_number) for serial_number in want.in_use]
+            await open_hub(self.hub_doors.hubs, record, seen, leaves, enable=enable, reason=want.reason)
 
     async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """See where DPS has a device now, and enter it if that is another hub than the ledger has.

@@ -138,5 +138,6 @@ def _described(device: DeviceRecord, identity: HubIdentity | None) -> dict[str, 
         "status": "enabled" if identity.enabled else "disabled",
         "statusReason": identity.reason,
         "connectionState": "connected" if identity.connected else "disconnected",
+        "authentication": identity.authentication,
         "thumbprint": min(identity.thumbprints, key=len, default=None),
     }

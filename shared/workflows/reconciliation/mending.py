@@ -15,6 +15,7 @@ from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of, with_own_settings
 from shared.domain.findings import FindingKind, Policy, SubjectKind
 from shared.domain.groups import STATUS
+from shared.domain.hub_authentication import takes_only
 from shared.domain.reconciliation import DPS, RESERVED_FOR
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
@@ -95,6 +96,7 @@ class Mending:
             FindingKind.IDENTITY_MISSING: self._make_identity,
             FindingKind.IDENTITY_DISABLED: self._follow,
             FindingKind.IDENTITY_CERTIFICATE: self._set_certificates,
+            FindingKind.IDENTITY_AUTHENTICATION: self._set_certificates,
             FindingKind.IDENTITY_LEFT: self._delete_identity,
             FindingKind.IDENTITY_UNKNOWN: self._disable_identity,
             FindingKind.ENROLLMENT_MISSING: self._follow,
@@ -177,8 +179,14 @@ class Mending:
             if seen is None or record.assigned_hub != hub or record.shut_out:
                 break
             thumbprints = await self._thumbprints(record)
-            if not thumbprints or seen.thumbprints <= frozenset(thumbprints):
+            if takes_only(seen, thumbprints):
                 break
+            if not thumbprints:
+                raise Conflict.because(
+                    f"the ledger does not have a certificate of {finding.subject!r} that its identity in {hub} could "
+                    "take; revoke the device, and order it anew",
+                    field="id",
+                )
             if await self.hubs.set_thumbprints(hub or "", seen, thumbprints, reason=_BY_RECONCILIATION) is not None:
                 break
         else:
@@ -308,6 +316,6 @@ class Mending:
             await self.bundles.delete_key(name)
 
     async def _thumbprints(self, record: DeviceRecord) -> list[str]:
-        """Give the SHA-256 thumbprints of the certificates that a device uses."""
+        """Give the thumbprints of the certificates that a device uses: SHA-256, or what else is known of them."""
         own = await self.look.own(record)
-        return sorted(each for each in own.in_use if len(each) == _SHA256_DIGITS)
+        return sorted(each for each in own.in_use if len(each) == _SHA256_DIGITS) or sorted(own.in_use)

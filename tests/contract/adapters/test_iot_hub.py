@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -110,6 +111,24 @@ async def test_a_device_is_let_in_as_it_was_seen(emulator: RunningEmulator, hubs
     await hubs.delete(hub, device_id)
     assert await hubs.let_in(hub, let_in, reason="gone") is None
     assert await hubs.shut_out(hub, device_id, reason="gone") is None
+
+
+async def test_keys_are_gone_when_an_identity_takes_certificates(
+    emulator: RunningEmulator, hubs: IotHubRegistries
+) -> None:
+    """Others have given it keys of theirs: none of them stays beside the thumbprints."""
+    hub, registry = emulator.endpoints["iotHubs"][0]["hostName"], registry_of(emulator.endpoints)
+    (device_id,) = identities(emulator, 1)
+    key = base64.b64encode(bytes(range(32))).decode()
+    registry.update_device_with_sas(device_id, "*", key, key, "enabled")
+    assert registry.get_device(device_id).authentication.symmetric_key.primary_key == key
+    seen = await hubs.get(hub, device_id)
+    assert seen is not None
+    assert await hubs.set_thumbprints(hub, seen, ["AB" * 32, "CD" * 32], reason=REASON) is not None
+    held = registry.get_device(device_id).authentication
+    assert (held.type, held.symmetric_key.primary_key, held.symmetric_key.secondary_key) == ("selfSigned", None, None)
+    thumbprints = held.x509_thumbprint
+    assert (thumbprints.primary_thumbprint, thumbprints.secondary_thumbprint) == ("AB" * 32, "CD" * 32)
 
 
 async def test_a_hub_that_throttles_is_asked_again_later(emulator: RunningEmulator, hubs: IotHubRegistries) -> None:

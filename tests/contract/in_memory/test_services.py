@@ -11,10 +11,12 @@ import pytest
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsynchronousCredential
 from azure.iot.deviceprovisioning.aio import DeviceProvisioningClient
+from azure.iot.hub.models import AuthenticationMechanism
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService
+from emulator.tests.iot_hub_clients import registry_of
 from emulator.tests.running import emulator_in_thread
 from shared.adapters import vault_secrets
 from shared.adapters.dps_device import DeviceRegistrar
@@ -30,7 +32,7 @@ from shared.ports.registrar import Assignment, ClientCredentials
 from tests.world import services
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from emulator.tests.certificates import Party
@@ -54,6 +56,8 @@ class Place:
     registrar: registrar.DeviceRegistrar
     secrets: vault.VaultSecrets
     hub: str
+    authenticate: Callable[[str], object]
+    """Enables the device's identity, and has it authenticate otherwise, as others do."""
 
     async def entry(self) -> dict[str, Any]:
         entry = await self.dps.get_enrollment(DEVICE)
@@ -72,7 +76,19 @@ class Place:
 def in_memory() -> Place:
     dps, registries = services.Provisioning(), services.Hubs()
     device = services.Registrar(dps.conductor, dps, registries)
-    return Place(dps, registries, device, services.Secrets(), services.HUB)
+    others = partial(change_in_memory, registries)
+    return Place(dps, registries, device, services.Secrets(), services.HUB, others)
+
+
+def change_in_memory(hubs: services.Hubs, authentication: str) -> None:
+    hubs.enter(services.HUB, DEVICE, authentication=authentication)
+
+
+def change_in_emulator(endpoints: Mapping[str, Any], authentication: str) -> None:
+    registry = registry_of(endpoints)
+    device = registry.get_device(DEVICE)
+    device.status, device.authentication = "enabled", AuthenticationMechanism(type=authentication)
+    registry.protocol.devices.create_or_update_identity(DEVICE, device, "*")
 
 
 @pytest.fixture(params=["in memory", "emulator"])
@@ -108,7 +124,8 @@ async def place(
                 )
                 ownership = Ownership("here")
                 secrets = VaultSecrets(endpoints["keyVaultUrl"], asynchronous, ownership, verify_challenge=False)
-                yield Place(dps, registries, device, secrets, next(iter(urls)))
+                others = partial(change_in_emulator, endpoints)
+                yield Place(dps, registries, device, secrets, next(iter(urls)), others)
                 await secrets.close()
                 registries.close()
                 await dps.close()
@@ -349,6 +366,29 @@ async def test_an_identity_is_disabled_as_it_was_seen(place: Place) -> None:
     assert await place.identity() == shut
     await place.hubs.delete(place.hub, DEVICE)
     assert await place.hubs.disable(place.hub, shut, reason=REASON) is None
+
+
+async def test_an_identity_that_others_have_changed_shows_how_it_authenticates(place: Place) -> None:
+    """By itself, among many and in a page; it is shut out as any other, and takes its certificates alone when it is to."""
+    await place.register()
+    [own] = thumbprints(FIRST)
+    assert (await place.identity()).authentication == "selfSigned"
+    for authentication in ("sas", "certificateAuthority", "none"):
+        place.authenticate(authentication)
+        seen = await place.identity()
+        assert (seen.authentication, seen.thumbprints, seen.enabled) == (authentication, frozenset(), True)
+        assert await place.hubs.find(place.hub, [DEVICE]) == {DEVICE: seen}
+        assert await place.hubs.page(place.hub, size=10, continuation=None) == ([seen], None)
+        shut = await place.hubs.shut_out(place.hub, DEVICE, reason=REASON)
+        assert shut is not None
+        assert (shut.enabled, shut.authentication) == (False, authentication)
+        place.authenticate(authentication)
+        assert await place.hubs.disable_many(place.hub, [DEVICE], reason=REASON) == 1
+        shut = await place.identity()
+        assert (shut.enabled, shut.authentication) == (False, authentication)
+        changed = await place.hubs.set_thumbprints(place.hub, shut, [own], reason=REASON)
+        assert changed == await place.identity()
+        assert (changed.enabled, changed.authentication, changed.thumbprints) == (False, "selfSigned", {own})
 
 
 async def test_all_individual_enrollments_are_read_page_by_page(place: Place) -> None:

@@ -1,0 +1,40 @@
+"""How an identity in a hub authenticates, as its ``authentication.type`` says.
+
+The types are those of ``AuthenticationMechanism`` and of ``Twin`` in azure-iot-hub, and of "Query - Get Twins" in
+Microsoft's REST reference (api-version 2021-04-12). A query of ``devices`` shows it as ``authenticationType``. DPS
+makes ``selfSigned`` of every X.509 attestation, also by a group (MicrosoftDocs/azure-docs issues 70976 and 108289,
+Azure/azure-iot-sdk-csharp issue 3360). So does the app.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from shared.ports.hubs import HubIdentity
+
+SELF_SIGNED: Final = "selfSigned"
+"""By the thumbprints of its certificates, whoever has signed them."""
+
+SAS: Final = "sas"
+CERTIFICATE_AUTHORITY: Final = "certificateAuthority"
+NONE: Final = "none"
+
+_LETS_IN: Final = {
+    SELF_SIGNED: "whoever has a certificate of its thumbprints",
+    SAS: "whoever has one of its symmetric keys",
+    CERTIFICATE_AUTHORITY: "whoever has a certificate with its id from a CA that the hub has verified",
+    NONE: "nobody",
+}
+
+
+def lets_in(authentication: str) -> str:
+    """Say whom an identity of a type lets in."""
+    return _LETS_IN.get(authentication, f"whoever authenticates by {authentication!r}")
+
+
+def takes_only(identity: HubIdentity, thumbprints: Collection[str]) -> bool:
+    """Tell whether an identity lets in no other certificates than these, and nobody by anything else."""
+    return identity.authentication == SELF_SIGNED and identity.thumbprints <= frozenset(thumbprints)
