@@ -184,7 +184,7 @@ class Mending:
             if not thumbprints:
                 raise Conflict.because(
                     f"the ledger does not have a certificate of {finding.subject!r} that its identity in {hub} could "
-                    "take; revoke the device, and order it anew",
+                    "take; delete the device, and order it anew",
                     field="id",
                 )
             if await self.hubs.set_thumbprints(hub or "", seen, thumbprints, reason=_BY_RECONCILIATION) is not None:
