@@ -745,7 +745,8 @@ async def test_whom_the_hub_lets_in_instead_of_a_device_is_said_and_ends_when_it
     assert await audit(fleet.world) == [f"the identity is {authentication!r}: the hub lets in {who}"]
     mended = await fleet.reconciler.act(found.finding_id, Policy.MEND)
     identity = fleet.world.hubs.identities[HUB, DEVICE]
-    assert (mended.state, identity.authentication, identity.thumbprints) == ("mended", "selfSigned", {own})
+    assert mended.state is FindingState.MENDED
+    assert (identity.authentication, identity.thumbprints) == ("selfSigned", frozenset({own}))
     await fleet.world.drain()
     assert await audit(fleet.world) == []
 

@@ -388,7 +388,7 @@ async def test_an_identity_that_others_have_changed_shows_how_it_authenticates(p
         assert (shut.enabled, shut.authentication) == (False, authentication)
         changed = await place.hubs.set_thumbprints(place.hub, shut, [own], reason=REASON)
         assert changed == await place.identity()
-        assert (changed.enabled, changed.authentication, changed.thumbprints) == (False, "selfSigned", {own})
+        assert (changed.enabled, changed.authentication, changed.thumbprints) == (False, "selfSigned", frozenset({own}))
 
 
 async def test_all_individual_enrollments_are_read_page_by_page(place: Place) -> None:
