@@ -114,12 +114,11 @@ def _let_in_as(record: DeviceRecord, identity: HubIdentity, observed: Observed) 
     if identity.authentication != SELF_SIGNED:
         yield f"the identity is {identity.authentication!r}: the hub lets in {lets_in(identity.authentication)}"
         return
-    known = {*record.sha256_thumbprints} if record.unseen else set[str]()
-    for serial, sha256 in observed.thumbprints.items():
-        if observed.certificates[serial].state is not CertificateState.REVOKED:
-            known |= {sha256, observed.certificates[serial].thumbprint or ""}
+    known = {each.thumbprint for each in observed.certificates.values()} | {*observed.thumbprints.values()}
+    if record.unseen:  # the hub's own word is all that is known of the certificate
+        known |= {*record.sha256_thumbprints}
     for thumbprint in sorted(identity.thumbprints - known):
-        yield f"the hub lets in a certificate that is revoked, or was never issued to the device: {thumbprint}"
+        yield f"the hub lets in a certificate that was never issued to the device: {thumbprint}"
 
 
 def _other_hubs(record: DeviceRecord, observed: Observed) -> Iterator[str]:
