@@ -222,7 +222,9 @@ class Fleet:
     def guest(self, number: int) -> HubIdentity:
         """Give an identity that nobody knows."""
         held = frozenset({f"{number:064X}"})
-        return HubIdentity(f"guest-{number:06}", enabled=True, thumbprints=held, connected=False, authentication=SELF_SIGNED)
+        return HubIdentity(
+            f"guest-{number:06}", enabled=True, thumbprints=held, connected=False, authentication=SELF_SIGNED
+        )
 
     def registration(self, number: int) -> dict[str, Any]:
         """Give its registration record."""
