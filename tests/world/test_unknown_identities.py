@@ -12,13 +12,14 @@ import pytest
 
 from shared.domain.findings import FindingKind, FindingState, Policy
 from shared.domain.passes import Stage
-from shared.errors import Overtaken
+from shared.errors import Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.reconciliation.identities import IdentityLook
 from tests.world import acts
 from tests.world.services import HUB
 from tests.world.test_reconciliation import (
     CA,
+    HOUR,
     OTHERS,
     fleet_of,
     leave_behind,
@@ -32,6 +33,7 @@ from tests.world.world import DEVICE, GROUP
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from shared.ports.hubs import HubIdentity
     from tests.world.test_reconciliation import Fleet
 
 SECOND, OTHER, COPIED = "hub-2", "press-2", "AC" * 32
@@ -107,6 +109,18 @@ async def test_what_dps_has_left_behind_is_found_when_the_ledger_has_the_device_
     assert (found.kind, found.subject, found.where) == (FindingKind.IDENTITY_LEFT, DEVICE, HUB)
     assert found.ledger == f"the device is registered, as 'press' in {SECOND}"
     assert (await fleet.finding(FindingKind.HUB_CHANGED)).state is FindingState.ADOPTED
+
+
+async def test_what_dps_may_still_take_away_is_not_told_of() -> None:
+    """It has assigned the other hub nine minutes ago; after ten it is told."""
+    fleet = await two_hubs(hubChanged=Policy.ADOPT)
+    await leave_behind(fleet)
+    registration = fleet.world.provisioning.registrations[DEVICE]
+    begins = fleet.world.now + HOUR
+    registration["lastUpdatedDateTimeUtc"] = (begins - timedelta(minutes=9)).isoformat()
+    assert await fleet.look() == []
+    registration["lastUpdatedDateTimeUtc"] = begins.isoformat()
+    assert [each.kind for each in await fleet.look()] == [FindingKind.IDENTITY_LEFT]
 
 
 async def test_what_was_left_behind_is_disabled_when_it_is_mended() -> None:
@@ -306,6 +320,26 @@ async def test_the_identity_of_another_device_of_ours_in_another_hub_is_told_of_
     door = await fleet.finding(FindingKind.DOOR_OPEN)
     assert (door.subject, door.where, door.state) == (OTHER, SECOND, FindingState.MENDED)
     assert enabled(fleet) == {(HUB, OTHER)}
+
+
+async def test_a_door_that_could_not_be_shut_stays_open_until_it_is() -> None:
+    """A pass over the group of the device that it lets in sees that it is still there."""
+    fleet = await two_hubs()
+    fleet.world.hubs.enter(HUB, STRANGER, await own(fleet))
+    await asked(fleet, "revoke")
+
+    async def refused(_hub: str, _seen: HubIdentity, *, reason: str) -> None:
+        raise Deferred(reason, retry_after=timedelta(seconds=1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fleet.world.hubs, "disable", refused)
+        assert [each.kind for each in await fleet.look()] == [FindingKind.DOOR_OPEN]
+        begun = await fleet.reconciler.begin(enrollment_group=GROUP)
+        await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
+        assert [each.kind for each in await fleet.open()] == [FindingKind.DOOR_OPEN]
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    assert enabled(fleet) == set()
 
 
 async def test_a_pass_over_the_device_alone_shuts_it_as_well() -> None:
