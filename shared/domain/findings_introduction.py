@@ -12,13 +12,13 @@ is looked at alone before anything is said of it. A pass over everything looks a
 groups that the ledger does not know, unless it is disabled: individual enrollments, and groups with a CA of yours.
 
 It reads every identity of every hub that is linked to the DPS, or that the settings name. `identityUnknown` is an
-enabled identity that takes a certificate, and whose id the ledger does not know; unless DPS has a device there by an
-entry that is still there and enabled. It is also an identity under the id of a device of yours in another hub than its
-own, if that takes something else than the device's certificates. If an unknown identity takes a certificate of a device
-of yours, the finding names that device. If the certificate is revoked, or that device is shut out, it is `doorOpen`
-instead. Of each device the last two certificates are compared. `identityLeft` is also an identity with the device's own
-certificates in another hub than its own. An identity of others with a symmetric key is not a finding, since others may
-share the hub.
+enabled identity that lets in who has a certificate, and whose id the ledger does not know; unless DPS has a device
+there by an entry that is still there and enabled. It is also an identity under the id of a device of yours in another
+hub than its own, if that takes something else than the device's certificates. If an unknown identity takes a
+certificate of a device of yours, the finding names that device. If the certificate is revoked, or that device is shut
+out, it is `doorOpen` instead. Of each device the last two certificates are compared. `identityLeft` is also an
+identity with the device's own certificates in another hub than its own. An identity of others with a symmetric key is
+not a finding, since others may share the hub.
 
 What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
 `mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or

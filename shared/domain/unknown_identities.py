@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.entries import place_of
 from shared.domain.findings import Difference, FindingKind, FindingRecord, FindingState, SubjectKind
+from shared.domain.hub_authentication import CERTIFICATE_AUTHORITY, NONE, SELF_SIGNED, lets_in
 from shared.domain.identities_seen import IdentitySeen
 
 if TYPE_CHECKING:
@@ -33,9 +34,14 @@ def is_home(record: DeviceRecord, hub: str, device_id: str) -> bool:
     return (record.assigned_hub or "").lower() == hub.lower() and record.device_id == device_id
 
 
-def takes_certificates(identity: HubIdentity) -> bool:
+def lets_in_by_certificate(identity: HubIdentity) -> bool:
     """Tell whether an identity lets in who has a certificate."""
-    return bool(identity.thumbprints)
+    return bool(identity.thumbprints) or identity.authentication == CERTIFICATE_AUTHORITY
+
+
+def lets_anybody_in(identity: HubIdentity) -> bool:
+    """Tell whether an identity lets in anybody at all."""
+    return identity.authentication != NONE and (identity.authentication != SELF_SIGNED or bool(identity.thumbprints))
 
 
 def assigned_to(registration: Mapping[str, Any] | None, hub: str, device_id: str) -> bool:
@@ -68,13 +74,13 @@ def elsewhere(record: DeviceRecord, hub: str, identity: HubIdentity, own: Own) -
         own: what was ever issued to the device.
     """
     takes, kind = identity.thumbprints, FindingKind.IDENTITY_UNKNOWN
-    held = f"takes {_shown(identity)}, which is not among the device's certificates"
-    if not takes:
-        held = "does not take certificates"
-    elif revoked := takes & own.revoked:
+    held = _held(identity)
+    if revoked := takes & own.revoked:
         kind, held = FindingKind.DOOR_OPEN, f"takes a certificate that is revoked: {', '.join(sorted(revoked))}"
-    elif own.all is not None and takes <= own.all:
+    elif takes and own.all is not None and takes <= own.all:
         kind, held = FindingKind.IDENTITY_LEFT, "takes the device's own certificates"
+    elif takes:
+        held = f"{held}, which is not among the device's certificates"
     return Difference(
         kind=kind,
         subject_kind=SubjectKind.DEVICE,
@@ -102,7 +108,7 @@ def unknown_identity(hub: str, identity: HubIdentity, registration: Mapping[str,
         subject_kind=SubjectKind.DEVICE,
         subject=identity.device_id,
         ledger=NEVER,
-        service=f"its identity is enabled, and takes {_shown(identity)}; {_registered(registration)}",
+        service=f"its identity is enabled, and {_held(identity)}; {_registered(registration)}",
         where=hub,
         identity=identity_seen(identity),
     )
@@ -122,7 +128,7 @@ def named_before(difference: Difference, before: FindingRecord | None) -> Differ
     )
 
 
-def lets_in(difference: Difference, record: DeviceRecord, taken: Collection[str], own: Own) -> Difference:
+def lets_in_device(difference: Difference, record: DeviceRecord, taken: Collection[str], own: Own) -> Difference:
     """Give the difference of an unknown identity that takes certificates of a device of ours.
 
     Args:
@@ -151,8 +157,10 @@ def _registered(registration: Mapping[str, Any] | None) -> str:
     return f"DPS has a registration under this id, in {registration.get('assignedHub') or 'no hub'}"
 
 
-def _shown(identity: HubIdentity) -> str:
-    return f"the certificate {', '.join(_sorted(identity))}"
+def _held(identity: HubIdentity) -> str:
+    if identity.authentication == SELF_SIGNED:
+        return f"takes the certificate {', '.join(_sorted(identity))}"
+    return f"lets in {lets_in(identity.authentication)}"
 
 
 def _sorted(identity: HubIdentity) -> tuple[str, ...]:

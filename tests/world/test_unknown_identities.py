@@ -215,13 +215,43 @@ async def test_one_that_an_entry_of_others_still_lets_in_is_not_told_beside_that
     assert await fleet.look() == []
 
 
-@pytest.mark.parametrize(("thumbprints", "is_enabled"), [((), True), ((COPIED,), False)])
+async def test_one_that_takes_certificates_of_a_verified_ca_likewise() -> None:
+    fleet = await two_hubs()
+    fleet.world.hubs.enter(SECOND, STRANGER, authentication="certificateAuthority")
+    [found] = await fleet.look()
+    assert (found.kind, found.subject) == (FindingKind.IDENTITY_UNKNOWN, STRANGER)
+    assert found.service == (
+        "its identity is enabled, and lets in whoever has a certificate with its id from a CA that the hub has "
+        "verified; DPS does not have a registration under this id"
+    )
+
+
+@pytest.mark.parametrize(
+    ("thumbprints", "authentication", "is_enabled"),
+    [
+        ((), "selfSigned", True),
+        ((), "sas", True),
+        ((), "none", True),
+        ((COPIED,), "selfSigned", False),
+        ((), "certificateAuthority", False),
+    ],
+)
 async def test_one_that_takes_no_certificate_or_is_disabled_is_no_finding(
-    thumbprints: tuple[str, ...], *, is_enabled: bool
+    thumbprints: tuple[str, ...], authentication: str, *, is_enabled: bool
+) -> None:
+    """Others may share the hub."""
+    fleet = await two_hubs()
+    fleet.world.hubs.enter(SECOND, STRANGER, *thumbprints, authentication=authentication, enabled=is_enabled)
+    assert await fleet.look() == []
+
+
+@pytest.mark.parametrize(("authentication", "found"), [("sas", ["identityUnknown"]), ("none", [])])
+async def test_one_under_the_id_of_a_device_of_ours_must_let_nobody_in_by_a_key(
+    authentication: str, found: list[str]
 ) -> None:
     fleet = await two_hubs()
-    fleet.world.hubs.enter(SECOND, STRANGER, *thumbprints, enabled=is_enabled)
-    assert await fleet.look() == []
+    fleet.world.hubs.enter(SECOND, DEVICE, authentication=authentication)
+    assert [each.kind for each in await fleet.look()] == found
 
 
 async def test_one_that_is_disabled_or_deleted_since_is_gone() -> None:

@@ -22,10 +22,11 @@ from shared.domain.unknown_identities import (
     elsewhere,
     identity_seen,
     is_home,
-    lets_in,
+    lets_anybody_in,
+    lets_in_by_certificate,
+    lets_in_device,
     may_be_moving,
     named_before,
-    takes_certificates,
     unknown_identity,
 )
 from shared.errors import Rejected
@@ -71,7 +72,7 @@ class IdentityLook:
         owner, record = await self._owner(identity.device_id)
         if record is not None:
             return record.settled and not is_home(record, hub, identity.device_id)
-        return owner is None and takes_certificates(identity)
+        return owner is None and lets_in_by_certificate(identity)
 
     async def differences(self, hub: str, device_id: str, budget: Budget) -> Sequence[Difference]:
         """Give what is wrong with an identity that is not the one which the ledger has of a device."""
@@ -84,7 +85,7 @@ class IdentityLook:
             again = await self.devices.get(record.registration_id) if found is not None else None
             is_same = again is not None and again.record.stamp == record.stamp
             return (found,) if found is not None and is_same else ()
-        if owner is not None or not takes_certificates(identity):
+        if owner is not None or not lets_in_by_certificate(identity):
             return ()  # an operator has asked the app for its entry; or it is of others who share the hub
         found = await self._of_nobody(hub, identity, budget)
         if found is None or await self.devices.owner_of(device_id) is not None:
@@ -111,6 +112,8 @@ class IdentityLook:
             return None
         if record.shut_out or record.disabled:
             return self._open(record, hub, identity)
+        if not lets_anybody_in(identity):
+            return None
         budget.dps()
         registration = await self.provisioning.get_registration(record.registration_id)
         if assigned_to(registration, hub, identity.device_id):
@@ -186,7 +189,7 @@ class IdentityLook:
             identity = await self.look.identity(finding.where, device_id, budget)
             taken = (identity.thumbprints if identity and identity.enabled else frozenset()) & (own.all or own.in_use)
             if taken:
-                found.append(lets_in(seen, record, taken, own))
+                found.append(lets_in_device(seen, record, taken, own))
         return found
 
     async def claim(self, record: DeviceRecord) -> None:
