@@ -147,7 +147,9 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         Severity.HIGH, "the identity is disabled; nothing is done if DPS has a device there by then"
     ),
     FindingKind.HUB_CHANGED: Treatment(
-        Severity.MEDIUM, adopting="the ledger names the hub that DPS has assigned to the device"
+        Severity.MEDIUM,
+        adopting="the ledger names the hub that DPS has assigned to the device. Under a device id that it is not to "
+        "have it has to register again, and the finding stays until it has",
     ),
     FindingKind.ENROLLMENT_MISSING: Treatment(Severity.HIGH, _AGAIN),
     FindingKind.ENROLLMENT_DISABLED: Treatment(Severity.MEDIUM, _AGAIN),
@@ -156,7 +158,8 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     FindingKind.ENROLLMENT_CERTIFICATE: Treatment(Severity.HIGH, _AGAIN),
     FindingKind.ENROLLMENT_SETTINGS: Treatment(
         Severity.MEDIUM,
-        "the individual enrollment's settings are written as they were last asked for",
+        "the individual enrollment's settings are written as they were last asked for; a device that has registered "
+        "under another device id by them has to register again, and is `hubChanged` until it has",
         "the ledger takes them over",
     ),
     FindingKind.GROUP_MISSING: Treatment(
@@ -299,7 +302,7 @@ class FindingRecord(Record):
         told: whether its event was sent.
         problem: why the last try to mend it did not succeed.
         ended_at: when it was mended, adopted, gone or closed.
-        comment: of who closed it.
+        comment: of who closed it, or what is left to do since it was mended.
         occurrence: how often it has been found, after it had ended.
         claim: who is about it.
         audited: calls about it that an entry of the audit log is about, until it ends.

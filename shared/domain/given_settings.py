@@ -65,6 +65,11 @@ def given(record: DeviceRecord, group: GroupRecord | None) -> Given:
     return Given({**settings, **(own or {})}, digest)
 
 
+def given_device_id(registration_id: str, wants: Given) -> str:
+    """Give the id under which DPS is to register a device: its registration id, unless an operator has set another."""
+    return str((wants.settings or {}).get(_DEVICE_ID) or registration_id)
+
+
 def outdated(record: DeviceRecord, wants: Given, now: datetime) -> bool:
     """Tell whether a device's own entry was made by the app, and with other settings than its group has now.
 

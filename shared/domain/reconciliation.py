@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from shared.domain.attestations import attests_by_certificates, held_certificates, references, signers
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
-from shared.domain.entries import kept_settings, own_settings, settings_apart
+from shared.domain.entries import kept_settings, own_settings, place_of, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
-from shared.domain.given_settings import UNKNOWN, Given, outdated
+from shared.domain.given_settings import UNKNOWN, Given, given_device_id, outdated
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.hub_authentication import SELF_SIGNED, lets_in
 from shared.domain.requests import DELIVERY_LASTS
@@ -99,7 +99,7 @@ def device_differences(record: DeviceRecord, seen: Seen, own: Own, now: datetime
     if not isinstance(seen.entry, Unread):
         yield from _entry(record, seen.entry, own, now)
     registration = seen.registration if not isinstance(seen.registration, Unread) else None
-    moved = list(_moved(record, registration or {}))
+    moved = list(_moved(record, registration or {}, own.given))
     # The identity of a device that DPS has moved has gone with it: making it again would open a door.
     if not isinstance(seen.identity, Unread) and not (moved and seen.identity is None):
         yield from _identity(record, seen.identity, own)
@@ -239,18 +239,23 @@ def _taken(record: DeviceRecord, identity: HubIdentity, own: Own) -> Iterator[Di
         yield _about(record, FindingKind.IDENTITY_CERTIFICATE, hub, said, held)
 
 
-def _moved(record: DeviceRecord, registration: Mapping[str, Any]) -> Iterator[Difference]:
-    hub = str(registration.get("assignedHub") or "")
-    if registration.get("status") != "assigned" or not hub or record.state not in IN_ITS_HUB:
+def _moved(record: DeviceRecord, registration: Mapping[str, Any], given: Given) -> Iterator[Difference]:
+    """Look where DPS has registered a device: the identity there lets it in, under whatever id."""
+    place = place_of(registration)
+    if registration.get("status") != "assigned" or place is None or record.state not in IN_ITS_HUB:
         return
-    if hub.lower() != (record.assigned_hub or "").lower():
-        yield _about(
-            record,
-            FindingKind.HUB_CHANGED,
-            DPS,
-            f"the device is in {record.assigned_hub or 'no hub'}",
-            f"it is assigned to {hub}",
-        )
+    said, (hub, device_id) = f"the device is in {record.assigned_hub or 'no hub'}", place
+    if device_id != record.device_id and device_id != given_device_id(record.registration_id, given):
+        ours = f"{said} as {record.device_id!r}" if record.device_id else said
+        yield _about(record, FindingKind.HUB_CHANGED, DPS, ours, registered_otherwise(hub, device_id))
+    elif hub.lower() != (record.assigned_hub or "").lower() or device_id != record.device_id:
+        under = f" as {device_id!r}" if device_id != record.device_id else ""
+        yield _about(record, FindingKind.HUB_CHANGED, DPS, said, f"it is assigned to {hub}{under}")
+
+
+def registered_otherwise(hub: str, device_id: str) -> str:
+    """Say of a device that DPS has registered it under an id that nothing gives it."""
+    return f"it is registered as {device_id!r} in {hub}, and has to register again"
 
 
 def open_elsewhere(record: DeviceRecord, identities: Mapping[str, HubIdentity]) -> Iterator[Difference]:

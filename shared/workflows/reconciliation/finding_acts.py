@@ -108,11 +108,11 @@ class FindingActs:
         if finding.state is state:
             return finding
         try:
-            await self.mending.carry_out(finding, policy)
+            left = await self.mending.carry_out(finding, policy)
         except Exception as error:
             await self._give_up(finding_id, token, error)
             raise
-        ended = await self.end(finding_id, state, token=token)
+        ended = await self.end(finding_id, state, left, token=token)
         if ended.state is FindingState.MENDED:
             await self._tell(EventType.DRIFT_MENDED, ended)
         return ended
@@ -252,7 +252,7 @@ class FindingActs:
         Args:
             finding_id: its id.
             state: how.
-            comment: of who closes it.
+            comment: of who closes it, or what is left to do when it is mended.
             token: of the claim of who has seen to it.
             calls: that were brought about; all that have asked for it to end so, if nothing is said.
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import attests_by_certificates, held_certificates
 from shared.domain.certificates import CertificateState
-from shared.domain.entries import own_settings
+from shared.domain.devices import IN_ITS_HUB
+from shared.domain.entries import own_settings, place_of
 from shared.domain.findings import FindingKind
-from shared.domain.given_settings import UNKNOWN, outdated
-from shared.domain.reconciliation import Own, Seen, device_differences
+from shared.domain.given_settings import UNKNOWN, given_device_id, outdated
+from shared.domain.reconciliation import Own, Seen, Unread, device_differences
 from shared.domain.unknown_devices import rogue_enrollment
 from shared.domain.upkeep import settings_noted
 from shared.ledger.table import Stale
@@ -57,7 +58,8 @@ class DeviceLook:
     async def differences(self, registration_id: str, budget: Budget) -> list[Difference]:
         """Give what differs about a device; nothing of one that is not known, or changes at this moment.
 
-        Its own entry in DPS is brought along if its group has other settings by now: nobody else has changed that.
+        Its own entry in DPS is brought along if its group has other settings by now: nobody else has changed that. One
+        that has registered under the id that an operator has given it meanwhile is entered so.
         """
         known = await self.devices.get(registration_id)
         if known is None or not known.record.settled:
@@ -69,6 +71,10 @@ class DeviceLook:
             if (known := await self.devices.get(registration_id)) is None:
                 return []
         seen = await self._see(known.record, budget)
+        if _registered_as_given(known.record, seen.registration, given):
+            budget.dps(1)
+            await self.converger.follow(known)
+            return []
         own = await self.own(known.record, given)
         found = list(device_differences(known.record, seen, own, self.clock()))
         if not found:
@@ -158,6 +164,16 @@ class DeviceLook:
         others = {*await self.linked.names(), assigned.lower()} - {(record.assigned_hub or "").lower(), ""}
         found = {hub: await self.identity(hub, record.device_id or "", budget) for hub in sorted(others)}
         return {hub: identity for hub, identity in found.items() if identity is not None}
+
+
+def _registered_as_given(record: DeviceRecord, registration: Mapping[str, Any] | Unread | None, given: Given) -> bool:
+    """Tell whether DPS has registered a device in its hub under another id than before, which it is to have."""
+    if registration is None or isinstance(registration, Unread) or registration.get("status") != "assigned":
+        return False
+    hub, device_id = place_of(registration) or (None, None)
+    is_new = hub is not None and device_id != record.device_id and record.state in IN_ITS_HUB
+    there = is_new and (hub or "").lower() == (record.assigned_hub or "").lower()
+    return there and device_id == given_device_id(record.registration_id, given)
 
 
 def _looks_different(record: DeviceRecord, seen: Seen, given: Given, now: datetime) -> bool:

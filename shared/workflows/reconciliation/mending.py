@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of, with_own_settings
 from shared.domain.findings import FindingKind, Policy, SubjectKind
+from shared.domain.given_settings import given_device_id
 from shared.domain.groups import STATUS
 from shared.domain.hub_authentication import takes_only
-from shared.domain.reconciliation import DPS, RESERVED_FOR
+from shared.domain.reconciliation import DPS, RESERVED_FOR, registered_otherwise
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound, Overtaken, PreconditionFailed
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.looking import DeviceLook
     from shared.workflows.reconciliation.mending_groups import GroupMending
 
-    type Act = Callable[[FindingRecord], Awaitable[None]]
+    type Act = Callable[[FindingRecord], Awaitable[str | None]]
 
 _ATTEMPTS = 4
 _SHA256_DIGITS = 64
@@ -70,8 +71,8 @@ class Mending:
     bundle_look: BundleLook
     clock: Clock
 
-    async def carry_out(self, finding: FindingRecord, policy: Policy) -> None:
-        """Mend a finding, or adopt it.
+    async def carry_out(self, finding: FindingRecord, policy: Policy) -> str | None:
+        """Mend a finding, or adopt it; give in words what is left for others to do.
 
         Raises:
             Conflict: that can't be done about a finding of its kind.
@@ -84,7 +85,7 @@ class Mending:
         if act is None:
             done = {Policy.MEND: "mended", Policy.ADOPT: "adopted"}[policy]
             raise Conflict.because(f"a finding of kind {finding.kind.value!r} can't be {done} by the app", field="id")
-        await act(finding)
+        return await act(finding)
 
     @property
     def _mending(self) -> Mapping[FindingKind, Act]:
@@ -265,22 +266,39 @@ class Mending:
         await self.converger.converge(finding.subject)
 
     async def _take_hub(self, finding: FindingRecord) -> None:
-        await self.converger.follow(await device_of(self.devices, finding.subject))
+        known = await device_of(self.devices, finding.subject)
+        left = await self._to_register_again(known.record)
+        if left is not None:  # what the identity is called there may be the id of another device
+            raise Conflict.because(left, field="id")
+        await self.converger.follow(known)
+
+    async def _to_register_again(self, record: DeviceRecord) -> str | None:
+        """Say of a device that it has to register again, if DPS has registered it under an id that it is not given."""
+        registration = await self.provisioning.get_registration(record.registration_id) or {}
+        hub, device_id = place_of(registration) or ("", record.device_id)
+        wanted = given_device_id(record.registration_id, await self.look.given(record))
+        if registration.get("status") != "assigned" or device_id in {record.device_id, wanted, None}:
+            return None
+        return f"{record.registration_id}: {registered_otherwise(hub, device_id or '')}: it is to be {wanted!r}"
 
     # --- settings of individual enrollments ---
 
-    async def _restore_settings(self, finding: FindingRecord) -> None:
-        """Write the settings anew. Whom the entry lets in stays: who changes that meanwhile has another ETag."""
+    async def _restore_settings(self, finding: FindingRecord) -> str | None:
+        """Write the settings anew. Whom the entry lets in stays: who changes that meanwhile has another ETag.
+
+        DPS goes by the entry when the device registers, so what it has registered under another id stays until then.
+        """
         entry = await self.provisioning.get_enrollment(finding.subject)
         record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
         settings = (await self.look.given(record)).settings
         if entry is None or record.entry_settings is None or settings is None:
-            return
+            return None
         try:
             restored = with_own_settings(entry, settings)
             await self.provisioning.put_enrollment(restored, etag=entry["etag"])
         except PreconditionFailed as changed:
             raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed by others") from changed
+        return await self._to_register_again(record)
 
     async def _take_settings(self, finding: FindingRecord) -> None:
         known = await device_of(self.devices, finding.subject)
