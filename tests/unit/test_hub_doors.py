@@ -116,14 +116,20 @@ async def test_other_hubs_are_shut_although_another_door_does_not_answer(down: s
 
 
 async def test_a_hub_that_is_gone_holds_nothing_up_when_it_is_not_linked_any_more() -> None:
-    """The links are asked for anew after a failure, and not after an hour."""
+    """After a failure the links are asked for within a minute, and not after an hour; by one of many that wait."""
     scene = await two_hubs(copied=None)
     scene.hubs.down = {OTHER}
     with pytest.raises(ConnectionError):
         await scene.revoke(COMPROMISE)
     resource: Any = scene.converger.hub_doors.linked.resource
-    resource.linked = (OWN,)
+    resource.linked, calls = (OWN,), counting(scene)
+    for _ in range(3):
+        with pytest.raises(ExceptionGroup):
+            await scene.converger.sweep(older_than=timedelta())
+    assert calls["arm"] == 0
+    scene.now += timedelta(minutes=1)
     assert await scene.converger.sweep(older_than=timedelta()) == 1
+    assert calls["arm"] == 1
     assert set(hubs_closed(await scene.record())) == {OWN}
 
 
@@ -133,7 +139,18 @@ async def test_hubs_that_were_linked_are_asked_while_azure_resource_manager_is_d
     assert await scene.services.linked_hubs.names() == {OWN, OTHER}
     scene.hubs.conductor.down = scene.provisioning.conductor.down = {"arm"}
     scene.now += timedelta(hours=2)
+    asked, resource = list[str](), scene.services.linked_hubs.resource
+    step = scene.provisioning.conductor.step
+
+    def noted(label: str, service: str = "") -> Any:
+        asked.extend([label] if service == "arm" else [])
+        return step(label, service)
+
+    resource.conductor.step = noted  # type: ignore[union-attr]
+    assert await asyncio.gather(*(scene.services.linked_hubs.names() for _ in range(3))) == [{OWN, OTHER}] * 3
+    assert asked == ["arm.linked_hubs"], "one asks, and nobody waits for a minute after that"
     await scene.revoke(COMPROMISE)
+    assert asked == ["arm.linked_hubs"]
     assert let_in(scene) == set()
     assert set(hubs_closed(await scene.record())) == {OWN, OTHER}
     scene.linked = (OTHER, OWN)  # another worker, which has not asked so far

@@ -1,8 +1,9 @@
 """A small model of one device and those who change it, of which every state is looked at.
 
 Its parts are the device's row with its certificate, the revocation's row, the entry at DPS, the identity at the hub and
-the registration record. Actors carry out acts and converge; the device boots; a sweep goes on with what was left. The
-steps of all of them interleave in every way, and a worker may be killed and its message delivered again.
+the registration record; other hubs are left to ``test_two_hubs.py``. Actors carry out acts and converge; the device
+boots; a sweep goes on with what was left. The steps of all of them interleave in every way, and a worker may be killed
+and its message delivered again.
 
 What an act makes of the record, what a record wants, and when it is settled, comes from ``shared.domain`` as it is. The
 order of a converger's steps is that of :mod:`shared.workflows.devices.convergence`; each access to a service is one.
