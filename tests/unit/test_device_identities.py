@@ -183,3 +183,18 @@ async def test_a_revocation_waits_until_dps_has_assigned_a_hub() -> None:
     await scene.revocations.carry_out(request)
     assert scene.hubs.identities["hub-2", "press"].enabled is False
     assert "DeviceRevoked" in scene.events()
+
+
+@pytest.mark.parametrize("act", ["disable", "hold"])
+async def test_a_device_that_is_kept_out_is_kept_out_of_the_hub_that_it_is_found_in(act: str) -> None:
+    """DPS has put it into another hub since, as somebody has asked it to: whoever sees that shuts the hub."""
+    scene = await registered()
+    if act == "disable":
+        await scene.identities.switch("press", enabled=False, reason="lost")
+    else:
+        await scene.revoke(HOLD)
+    scene.hubs.enter("hub-2", "press", "AA")
+    scene.provisioning.registrations["press"] |= {"assignedHub": "hub-2"}
+    seen = await scene.identities.describe("press")
+    assert (seen["assignedHub"], seen["status"]) == ("hub-2", "disabled")
+    assert (await scene.record()).settled

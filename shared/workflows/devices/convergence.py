@@ -28,8 +28,6 @@ from shared.domain.upkeep import brought_along, converged, to_be_followed, told
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
-from shared.pki.readable import load_certificates
-from shared.pki.stand_ins import stand_in
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
@@ -39,8 +37,6 @@ from shared.workflows.devices.hub_openings import open_hub
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
-
-    from cryptography import x509
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.wanted import Wanted
@@ -52,6 +48,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.books import Books
     from shared.workflows.devices.entry_changes import EntryChanges
     from shared.workflows.devices.hub_doors import HubDoors, Place
+    from shared.workflows.devices.leaves import Leaves
     from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.devices.own_entries import OwnEntries
     from shared.workflows.devices.whereabouts import Whereabouts
@@ -86,6 +83,7 @@ class DeviceConverger:
     provisioning: ProvisioningService
     entries: EntryChanges
     own_entries: OwnEntries
+    leaves: Leaves
     left: LeftRequests
     whereabouts: Whereabouts
     hub_doors: HubDoors
@@ -232,7 +230,7 @@ class DeviceConverger:
         if known.record.disabled:
             await self.hub_doors.shut(known.record, wanted(known.record, self.clock()).reason)
         generation = known.record.generation
-        located = (await self.follow(known)).record
+        located = (await self.whereabouts.follow(known)).record
         seen = await self._look(located)
         known = await device_of(self.devices, located.registration_id)  # after its doors were looked at
         if known.record.generation != generation or _whereabouts(known.record) != _whereabouts(located):
@@ -263,9 +261,7 @@ class DeviceConverger:
 
     async def _shut_known_doors(self, record: DeviceRecord, want: Wanted) -> tuple[Given | None, bool]:
         """Shut DPS and the hub that the ledger has; give what the entry is to have, and whether there is one."""
-        leaf = await self._newest(record)
-        if leaf is None and record.unseen:  # DPS matches the entry by its id, and a disabled one refuses whatever comes
-            leaf = stand_in(record.registration_id, self.clock())
+        leaf = await self.leaves.newest(record)
         doors: list[Awaitable[Any]] = [self.hub_doors.shut(record, want.reason), self.books.enter(record, want)]
         doors += [self.own_entries.shut(record, leaf)] if leaf is not None else []
         outcomes = await asyncio.gather(*doors, return_exceptions=True)
@@ -328,7 +324,7 @@ class DeviceConverger:
             Conflict, PreconditionFailed, Stale: something is not as it was seen any more.
         """
         await self.books.enter(record, want)
-        follows = await self.own_entries.open(record, want, seen.entry, await self._leaves(want, seen.entry))
+        follows = await self.own_entries.open(record, want, seen.entry, await self.leaves.in_use(want, seen.entry))
         if not want.identity_enabled:
             await self.hub_doors.shut(record, want.reason)
         elif seen.identity is not None:
@@ -339,35 +335,23 @@ class DeviceConverger:
         """Let a device in at its hub, by its own certificates alone."""
         enable = not seen.enabled and record.doors in _HUB_WAS_SHUT
         if enable or seen.authentication != SELF_SIGNED:
-            leaves = [await self._leaf(serial_number) for serial_number in want.in_use]
+            leaves = await self.leaves.of(want.in_use)
             await open_hub(self.hub_doors.hubs, record, seen, leaves, enable=enable, reason=want.reason)
 
     async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """See where DPS has a device now, and enter it if that is another hub than the ledger has.
 
+        One that is kept out is kept out there as well.
+
         Raises:
             Deferred: DPS is assigning a hub to it at this moment.
         """
-        return await self.whereabouts.follow(known)
-
-    # --- certificates ---
-
-    async def _newest(self, record: DeviceRecord) -> x509.Certificate | None:
-        """Give the certificate that shuts a device out: the one that it uses, or else the last one that it had."""
-        had = [each.serial_number for each in record.held if each.issued]
-        serial_number = record.certificate.serial_number if record.certificate else had[-1] if had else None
-        return await self._leaf(serial_number) if serial_number else None
-
-    async def _leaves(self, want: Wanted, entry: dict[str, Any] | None) -> list[x509.Certificate]:
-        if entry is None and not want.own_entry:
-            return []  # its group decides
-        return [await self._leaf(serial_number) for serial_number in want.in_use]
-
-    async def _leaf(self, serial_number: str) -> x509.Certificate:
-        known = await self.certificates.get(serial_number)
-        if known is None or known.record.pem is None:
-            raise RuntimeError(f"the ledger does not have certificate {serial_number}, which a device carries")
-        return load_certificates(known.record.pem.encode())[0]
+        followed = await self.whereabouts.follow(known)
+        is_out = followed.record.disabled or followed.record.shut_out
+        if not is_out or own_place(followed.record) == own_place(known.record):
+            return followed
+        await change(self.devices, known.record.registration_id, brought_along, at=self.clock())
+        return await self.converge(known.record.registration_id)
 
 
 def _tell(noted: Sequence[UnsettledRecord], now: datetime) -> None:

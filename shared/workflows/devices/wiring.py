@@ -21,6 +21,7 @@ from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.hub_doors import HubDoors
 from shared.workflows.devices.issuers_devices import IssuersDevices
+from shared.workflows.devices.leaves import Leaves
 from shared.workflows.devices.left_requests import LeftRequests
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.missed_renewals import MissedRenewals
@@ -187,6 +188,7 @@ def converger_of(
         provisioning=provisioning,
         entries=EntryChanges(devices=devices, provisioning=provisioning),
         own_entries=OwnEntries(provisioning=provisioning, groups=groups, clock=clock),
+        leaves=Leaves(certificates=certificates, clock=clock),
         left=LeftRequests(devices=devices, requests=requests, clock=clock),
         whereabouts=Whereabouts(devices=devices, provisioning=provisioning, clock=clock),
         hub_doors=HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock),
