@@ -109,7 +109,9 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         devices=devices,
         certificates=cast("Any", Certificates(fleet)),
         ours=OurAuthorities(records=nothing, groups=nothing),
+        findings=nothing,
         provisioning=provisioning,
+        clock=clock,
     )
     entries = OwnEntries(provisioning=provisioning, groups=nothing, clock=clock)
     converger = cast("Any", SimpleNamespace(own_entries=entries))  # nothing has to follow a group

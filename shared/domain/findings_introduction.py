@@ -9,7 +9,9 @@ could not finish, it goes on with a minute later, also amid a page.
 Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
 found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
 is looked at alone before anything is said of it. A pass over everything looks as well at what DPS has of devices and
-groups that the ledger does not know, unless it is disabled: individual enrollments, and groups with a CA of yours.
+groups that the ledger does not know, unless it is disabled: individual enrollments, and groups with a CA of yours. Such
+an enrollment is looked at alone when it is found, when it accepts something else, and once a day, since a pass may ask
+DPS about some fifty in a minute.
 
 It reads every identity of every hub that is linked to the DPS, or that the settings name. `identityUnknown` is an
 enabled identity that lets in who has a certificate, and whose id the ledger does not know; unless DPS has a device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.findings import Difference, FindingKind, SubjectKind
@@ -10,12 +11,26 @@ from shared.domain.reconciliation import DPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from shared.domain.attestations import HeldCertificate
     from shared.domain.groups import GroupRecord
     from shared.ports.hubs import HubIdentity
 
 _NEVER = "the certificate was never issued here"
+_PLACED = "; the device is "
+_SLOTS = 24
+
+
+def is_told(difference: Difference, before: Difference) -> bool:
+    """Tell whether an entry accepts what it accepted when it was told of; wherever its device was then, or is now."""
+    entry, told = (replace(each, service=each.service.partition(_PLACED)[0]) for each in (difference, before))
+    return entry == told
+
+
+def is_due(registration_id: str, now: datetime) -> bool:
+    """Tell whether an entry that was told of is looked at anew in this hour: each one in one hour of the day."""
+    return sha256(registration_id.encode()).digest()[0] % _SLOTS == now.hour
 
 
 def unknown_device(
@@ -94,7 +109,7 @@ def unknown_enrollment(
         subject_kind=SubjectKind.DEVICE,
         subject=str(entry["registrationId"]).lower(),
         ledger="no such device was ever ordered" + ("" if rogue is None else f", and {_NEVER}"),
-        service=f"its individual enrollment is enabled, and accepts {accepts}; the device is "
+        service=f"its individual enrollment is enabled, and accepts {accepts}{_PLACED}"
         f"{f'in {hub}' if hub else 'in no hub'}",
         where=DPS,
         enrollment_group=group,

@@ -271,20 +271,34 @@ def of_others(_name: str) -> x509.Certificate:
 
 
 @pytest.mark.parametrize("of", [of_others, signed_here])
-async def test_for_each_entry_of_others_a_pass_reads_that_entry_and_its_device_and_nothing_that_it_has_read_before(
+async def test_for_an_entry_of_others_that_was_found_before_a_pass_asks_dps_nothing_and_reads_nothing_twice(
     of: Callable[[str], x509.Certificate],
 ) -> None:
-    """They are found already. All CAs, and all groups, are read once for a step, and not for each entry."""
+    """Each of them is looked at alone once a day. All CAs, and all groups, are read once for a step."""
     few, many = await operations(10, of=of), await operations(210, of=of)
-    assert sum(many.values()) < 210 * 10
     more = {label: count - few[label] for label, count in many.items() if count > few[label]}
-    steps = more.pop("dps.page_of_enrollments")
-    assert steps < 10
+    steps = 1 + more.pop("dps.page_of_enrollments", 0)
+    assert steps < 3
     for listed in ("issuers.query", "groups.query"):
-        assert more.pop(listed, 0) <= steps, "once for a step"
-    again = 64 * steps  # compared, and not looked at, since the budget of a step had come to its end
-    assert more.pop("identities.get") <= 4 * 200 + 2 * again, "the device and who has its id, or the certificate, twice"
-    assert (more.pop("dps.get_enrollment"), more.pop("dps.get_registration")) == (200, 200)
-    assert more.pop("findings.get") <= 200 + 16
-    assert more.pop("findings.replace") <= 200 + 16
+        assert more.pop(listed, 0) < steps, "once for a step"
+    of_this_hour = more.pop("dps.get_enrollment")
+    assert (0 < of_this_hour < 20, more.pop("dps.get_registration")) == (True, of_this_hour), "200 of 24 hours"
+    assert more.pop("identities.get") <= 2 * (200 + of_this_hour + 64 * (steps - 1)), "device, and its id's owner"
+    assert more.pop("findings.get") <= 2 * 200
+    assert more.pop("findings.replace") <= 200
     assert more == {}
+    assert sum(many.values()) < 210 * 6
+
+
+async def test_an_entry_of_others_is_looked_at_anew_when_it_accepts_something_else_and_once_a_day_in_any_case() -> None:
+    """Then it is said where its device is by now."""
+    fleet = await fleet_of()
+    enroll(fleet, hierarchy().root.certificate)
+    [first] = await fleet.look()
+    assert first.service.endswith(f"accepts the certificate {OTHERS} of dpsCa; the device is in no hub")
+    register(fleet, hierarchy().root.certificate)
+    said = [(await fleet.look())[0].service.rpartition("; ")[2] for _ in range(24)]
+    assert (said[-1], said.count("the device is in no hub") < 24) == (f"the device is in {HUB}", True)
+    enroll(fleet, Hierarchy(hierarchy().root, authority("theirs")).device(STRANGER))
+    [changed] = await fleet.look()
+    assert (changed.finding_id, OTHERS in changed.service) == (first.finding_id, False)

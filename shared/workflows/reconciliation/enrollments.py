@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import HeldCertificate, attests_by_certificates, held_certificates
+from shared.domain.findings import FindingState
 from shared.domain.groups import STATUS, having
-from shared.domain.unknown_devices import unknown_enrollment
+from shared.domain.unknown_devices import is_due, is_told, unknown_enrollment
 from shared.pki import names
 from shared.pki.certificates import issued_by
 from shared.pki.readable import load_certificates
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
+    from shared.ledger.findings import Findings
     from shared.ledger.groups import Groups
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
 
 
@@ -81,7 +84,21 @@ class EnrollmentLook:
     devices: Devices
     certificates: Certificates
     ours: OurAuthorities
+    findings: Findings
     provisioning: ProvisioningService
+    clock: Clock
+
+    async def told(self, difference: Difference) -> Difference | None:
+        """Give what was found before of an entry that is as it was; ``None`` if it is to be looked at alone.
+
+        DPS lets a pass ask about a hundred devices a minute: those of others may be thousands, and stay for years.
+        """
+        if is_due(difference.subject, self.clock()):
+            return None
+        known = await self.findings.get(difference.finding_id)
+        if known is None or known.record.state not in {FindingState.OPEN, FindingState.CLOSED}:
+            return None
+        return known.record.difference if is_told(difference, known.record.difference) else None
 
     async def differences(self, registration_id: str, budget: Budget) -> Sequence[Difference]:
         """Give what is wrong with the individual enrollment of a device, if the ledger does not know the device."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.domain.findings import Difference
 from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from shared.domain.findings import Difference
     from shared.domain.passes import ReconciliationRecord
 
     type Look = Callable[[], Awaitable[Sequence[Difference]]]
@@ -90,7 +90,7 @@ async def look_at(looks: Mapping[str, Look], room: Callable[[], float], gate: as
 
 async def looked_after(
     page: Iterable[str],
-    compare: Callable[[str], Awaitable[Look | None]],
+    compare: Callable[[str], Awaitable[Look | Difference | None]],
     room: Callable[[Iterable[str]], float],
     gate: asyncio.Semaphore,
 ) -> Looked:
@@ -100,7 +100,7 @@ async def looked_after(
 
     Args:
         page: ids of what is on it.
-        compare: gives how to look closer at one that looks different.
+        compare: gives how to look closer at one that looks different, or what is known to differ.
         room: tells how many more of some may be looked at.
         gate: for those that are compared, or looked at, at once.
     """
@@ -108,9 +108,11 @@ async def looked_after(
     failed, todo = 0, sorted(page)
     while todo:
         part, todo = todo[:_COMPARED], todo[_COMPARED:]
-        compared = zip(part, await gathered(compare, part, gate), strict=True)
-        looks = {identifier: look for identifier, look in compared if look is not None}
+        compared = dict(zip(part, await gathered(compare, part, gate), strict=True))
+        looks = {each: look for each, look in compared.items() if look and not isinstance(look, Difference)}
         looked = await look_at(looks, partial(room, looks), gate)
+        done = [each for each in part if looked.left is None or each < looked.left]
+        found += [known for each in done if isinstance(known := compared[each], Difference)]
         found, failed = [*found, *looked.differences], failed + looked.failed
         if looked.left is not None:
             return Looked(differences=tuple(found), failed=failed, left=looked.left)

@@ -158,11 +158,12 @@ class Walk:
             following = place.entered(Stage.ENROLLMENTS, continuation=continuation)
         entries = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
 
-        async def compare(identifier: str) -> Look | None:
+        async def compare(identifier: str) -> Look | Difference | None:
             known, entry = await self.devices.get(identifier), entries[identifier]
             if known is None:
                 unknown = await self.enrollments.judged(entry)
-                return partial(self.enrollments.differences, identifier, budget) if unknown else None
+                told = await self.enrollments.told(unknown) if unknown else None
+                return told or (partial(self.enrollments.differences, identifier, budget) if unknown else None)
             await self.look.note_settings(known, entry)
             await self.identities.claim(known.record)
             suspect = await self.look.suspect(known.record, Seen(entry=entry))
@@ -205,7 +206,7 @@ class Walk:
 
     async def _registration(
         self, group: GroupRecord, registrations: Mapping[str, Mapping[str, Any]], budget: Budget, identifier: str
-    ) -> Look | None:
+    ) -> Look | Difference | None:
         """Compare a registration; give how to look closer at one that looks different."""
         registration, known = registrations[identifier], await self.devices.get(identifier)
         if known is None:
@@ -214,7 +215,7 @@ class Walk:
             return None
         await self.identities.claim(known.record)
         if (taken := taken_over(known.record, group)) is not None:
-            return partial(_as_it_is, taken)
+            return taken
         hub = str(registration.get("assignedHub") or "")
         elsewhere = hub and hub.lower() != (known.record.assigned_hub or "").lower()
         if (known.record.shut_out and elsewhere) or await self.look.suspect(
@@ -358,10 +359,6 @@ class Walk:
         found = zip(here, await gathered(suspect, here, self._gate), strict=True)
         looks = {each: partial(self.bundles.differences, page[each], each, budget) for each, is_one in found if is_one}
         return step_of(place, following, here, await self.look_at(looks, lambda: budget.transactions))
-
-
-async def _as_it_is(difference: Difference) -> Sequence[Difference]:
-    return (difference,)
 
 
 def _id_of(body: Mapping[str, Any]) -> str:

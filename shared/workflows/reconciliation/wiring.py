@@ -82,7 +82,9 @@ def reconciler(
         devices=devices,
         certificates=converger.certificates,
         ours=OurAuthorities(records=records, groups=groups),
+        findings=Findings(table),
         provisioning=provisioning,
+        clock=clock,
     )
     look = DeviceLook(
         devices=devices,
