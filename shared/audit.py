@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from shared.adapters.sdk_errors import is_outage, role_missing, service_of
 from shared.commands import FAILED, run
-from shared.domain.attestations import held_certificates
+from shared.domain.attestations import AttestationKind, attestation_of
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.authorities import AuthorityState
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
@@ -137,6 +137,7 @@ class Auditor:
     async def _observe(self, record: DeviceRecord) -> Observed:
         found = await self.devices.certificates_of(record.registration_id)
         listed = [await self._listed(issuer, found) for issuer in sorted({each.issuer for each in found})]
+        entry, otherwise = await self._entry(record.registration_id)
         return Observed(
             certificates={each.serial_number: each for each in found},
             thumbprints={
@@ -144,7 +145,8 @@ class Auditor:
                 for each in found
                 if each.pem
             },
-            entry=await self._entry(record.registration_id),
+            entry=entry,
+            entry_otherwise=otherwise,
             identity=await self._identity(record),
             listed=frozenset().union(*listed),
             elsewhere=await self._elsewhere(record) if record.shut_out else {},
@@ -156,13 +158,16 @@ class Auditor:
         found = [(hub, device_id, await doors.hubs.get(hub, device_id)) for hub, device_id in places]
         return {f"{device_id!r} in {hub}": each.enabled for hub, device_id, each in found if each is not None}
 
-    async def _entry(self, registration_id: str) -> frozenset[str] | None:
+    async def _entry(self, registration_id: str) -> tuple[frozenset[str] | None, str | None]:
+        """Give the certificates that a device's own entry lets in, and what else it lets in, in words."""
         entry = await self.services.clients.provisioning.get_enrollment(registration_id)
         if entry is None:
-            return None
+            return None, None
         if entry.get("provisioningStatus") == "disabled":
-            return frozenset()
-        return frozenset(held_certificates(entry)) if entry["attestation"].get("x509") else frozenset()
+            return frozenset(), None
+        present = attestation_of(entry)
+        is_own = present.kind is AttestationKind.CLIENT_CERTIFICATES
+        return frozenset(each.thumbprint for each in present.held), None if is_own else present.words
 
     async def _identity(self, record: DeviceRecord) -> HubIdentity | None:
         if not (record.assigned_hub and record.device_id):

@@ -39,6 +39,7 @@ class Observed:
         identity: as its hub has it; ``None`` if the hub has none for it.
         listed: serial numbers on the lists of the CAs.
         elsewhere: of a device that is shut out, its identities at other places, and whether each lets it in.
+        entry_otherwise: what its individual enrollment lets in beside its own certificates, in words, if it is enabled.
     """
 
     certificates: Mapping[str, CertificateRecord]
@@ -47,6 +48,7 @@ class Observed:
     identity: HubIdentity | None
     listed: frozenset[str] = field(default_factory=frozenset)
     elsewhere: Mapping[str, bool] = field(default_factory=dict)
+    entry_otherwise: str | None = None
 
 
 def faults(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
@@ -83,6 +85,8 @@ def _lives(certificate: CertificateRecord | None, now: datetime) -> bool:
 
 
 def _dps(record: DeviceRecord, observed: Observed, now: datetime) -> Iterator[str]:
+    if observed.entry_otherwise is not None:
+        yield f"DPS lets in whoever comes with {observed.entry_otherwise}; the device is {record.state}"
     for serial, thumbprint in observed.thumbprints.items():
         each = observed.certificates[serial]
         if not _lives(each, now):
@@ -154,6 +158,6 @@ def group_faults(record: GroupRecord, entry: Entry | None, thumbprints: Mapping[
             yield f"the group {record.enrollment_group!r} refers to {expected}, and in DPS to {references(entry)}"
         return
     wanted = tuple(thumbprints.get(each, each) for each in (record.previous_issuer, record.issuer) if each)
-    held = tuple(each for each in signers(entry) if each)
+    held = tuple(each for each in signers(entry) if each is not None)
     if held != wanted:
         yield f"the group {record.enrollment_group!r} has CAs {wanted}, and in DPS {held}"

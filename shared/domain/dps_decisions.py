@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.attestations import attests_by_certificates, held_certificates, references
+from shared.domain.attestations import attestation_of, attests_by_certificates, held_certificates, references
 from shared.pki import names
 from shared.pki.certificate_rules import readable, unreadable_findings
 from shared.pki.certificates import issued_under_other_encoding
@@ -156,11 +156,10 @@ def _by_enrollment(chain: Chain, registration_id: str, known: Knowledge) -> Deci
 
 
 def _other_attestation(entry: Entry) -> Finding:
-    kind = entry["attestation"]["type"]
     return Finding(
         "other-attestation",
-        f"the device's individual enrollment, which decides before any group, attests by {kind}, and not by "
-        "certificates",
+        f"the device's individual enrollment, which decides before any group, accepts {attestation_of(entry).words}, "
+        "and no certificate",
     )
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import reference_attestation, references, same_attestation, signers, x509_attestation
+from shared.domain.attestations import attestation_of, same_attestation
+from shared.domain.group_signers import OF_GROUPS, with_references
 from shared.domain.groups import STATUS
 from shared.errors import Conflict, PreconditionFailed
-from shared.pki import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cryptography import x509
     from pydantic import BaseModel
 
     from shared.domain.attestations import Entry
-    from shared.domain.groups import CaReferences, Change
+    from shared.domain.groups import Change
     from shared.errors import Rejected
 
 _PLACES = {
@@ -109,15 +108,17 @@ def taken_over(entry: Entry, wanted: Entry) -> Entry:
         Conflict: it lets in devices of other CAs.
     """
     if not same_attestation(entry, wanted):
-        raise foreign(wanted["enrollmentGroupId"])
+        raise foreign(wanted["enrollmentGroupId"], entry)
     return {**entry, **{name: value for name, value in wanted.items() if name != "attestation"}}
 
 
-def foreign(group_id: str) -> Rejected:
+def foreign(group_id: str, entry: Entry) -> Rejected:
     """Say that DPS has a group of that id that is not the app's."""
+    present = attestation_of(entry)
+    by = "other CAs" if present.kind in OF_GROUPS else present.words
     return Conflict.because(
-        f"the DPS has an enrollment group {group_id!r} that this app did not make, and its devices are let in by other "
-        "CAs; delete it there, or take another id",
+        f"the DPS has an enrollment group {group_id!r} that this app did not make, and its devices are let in by {by}; "
+        "delete it there, or take another id",
         field="enrollmentGroup",
     )
 
@@ -286,82 +287,6 @@ def check_conditions(what: str, present: str | None, expected: str | None, unwan
 def _is_among(etag: str, tags: str) -> bool:
     """Look for an ETag in a list; a weak one matches none (RFC 9110 section 13.1.1)."""
     return tags.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}
-
-
-# --- which CAs a group accepts ---
-
-
-def with_references(entry: Entry, wanted: CaReferences) -> Entry:
-    """Let a group attest by other CA certificates of the DPS.
-
-    Raises:
-        Conflict: it holds its issuing CA's certificate itself.
-    """
-    if not references(entry):
-        raise Conflict.because(
-            f"the enrollment group {entry['enrollmentGroupId']!r} holds the certificate of its issuing CA; that is "
-            "changed by action 'roll', and caReferences belong to a group created with them",
-            field="caReferences",
-        )
-    attestation = reference_attestation(wanted.primary, wanted.secondary)
-    if references(entry) == attestation["x509"]["caReferences"]:
-        return entry
-    return {**entry, "attestation": attestation}
-
-
-def check_alone(entry: Entry, certificate: x509.Certificate | None) -> None:
-    """See that a group accepts one CA, and no other.
-
-    Raises:
-        Conflict: it accepts others.
-    """
-    if references(entry):
-        raise Conflict.because(
-            f"the enrollment group {entry['enrollmentGroupId']!r} attests by caReferences; change them with action "
-            "'update'",
-            field="action",
-        )
-    present = signers(entry)
-    if certificate is None or present != (names.sha256_thumbprint(certificate), None):
-        raise _other_signers(entry, present)
-
-
-def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
-    """Let a group accept the next CA beside the present one.
-
-    Raises:
-        Conflict: it accepts others than these, which may have devices.
-    """
-    present, wanted = signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
-    if present == wanted:
-        return entry
-    if present != (wanted[0], None):
-        raise _other_signers(entry, present)
-    return {**entry, "attestation": x509_attestation(source, target)}
-
-
-def without_previous(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
-    """Let a group accept the CA that took over alone: it becomes primary, and the secondary place is free again.
-
-    Raises:
-        Conflict: it accepts others than these, which may have devices.
-    """
-    present, both = signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
-    if present == (both[1], None):
-        return entry
-    if present != both:
-        raise _other_signers(entry, present)
-    return {**entry, "attestation": x509_attestation(target)}
-
-
-def _other_signers(entry: Entry, present: tuple[str | None, str | None]) -> Rejected:
-    primary, secondary = (thumbprint or "none" for thumbprint in present)
-    return Conflict.because(
-        f"in the DPS the enrollment group {entry['enrollmentGroupId']!r} has other signing certificates than this app "
-        f"put there (SHA-256 of the primary {primary}, of the secondary {secondary}); replacing them could cut devices "
-        "off: put them right in the DPS first",
-        field="action",
-    )
 
 
 def place_of(registration: Mapping[str, Any]) -> tuple[str, str] | None:

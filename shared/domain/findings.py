@@ -172,7 +172,10 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
         "the group's entry is enabled, or disabled, as the ledger has it; its settings stay",
         "the ledger takes the status alone; what a call to enable the group refuses is refused",
     ),
-    FindingKind.GROUP_CERTIFICATES: Treatment(Severity.CRITICAL),
+    FindingKind.GROUP_CERTIFICATES: Treatment(
+        Severity.CRITICAL,
+        "the group accepts the CAs that the ledger has, and nothing else; its status and its settings stay",
+    ),
     FindingKind.GROUP_SETTINGS: Treatment(
         Severity.MEDIUM,
         "the group's settings are written as they were last asked for; its status stays",

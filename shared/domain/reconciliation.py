@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.domain.attestations import attests_by_certificates, held_certificates, references, signers
+from shared.domain.attestations import AttestationKind, attestation_of
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings, own_settings, place_of, settings_apart
@@ -154,9 +154,11 @@ def _admission(record: DeviceRecord, entry: Entry | None, own: Own, now: datetim
     said = f"the device is {_state(record)}"
     disabled = entry is not None and entry.get(STATUS) == "disabled"
     if want.shut:
-        if not disabled and _could_come_in(record, now):
-            held = "an individual enrollment lets it in" if entry else "no individual enrollment keeps it out"
+        if entry is not None and not disabled:  # whoever it lets in: with a key, a device needs no certificate of ours
+            held = f"an individual enrollment lets it in, and accepts {attestation_of(entry).words}"
             yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+        elif entry is None and _could_come_in(record, now):
+            yield _about(record, FindingKind.DOOR_OPEN, DPS, said, "no individual enrollment keeps it out")
         return
     if want.own_entry and want.entry_disabled and not disabled:
         held = "its individual enrollment is enabled" if entry else "it does not have an individual enrollment"
@@ -180,11 +182,13 @@ def _admission(record: DeviceRecord, entry: Entry | None, own: Own, now: datetim
 
 
 def _accepted_of(record: DeviceRecord, entry: Entry, want: Wanted, own: Own) -> Iterator[Difference]:
-    """Look at the certificates that an individual enrollment accepts of a device that may come in."""
+    """Look at what an individual enrollment accepts of a device that may come in."""
     said, disabled = f"the device is {_state(record)}", entry.get(STATUS) == "disabled"
-    admitted = frozenset(held_certificates(entry)) if attests_by_certificates(entry) else None
-    if admitted is None or admitted - (own.in_use if own.all is None else own.all):
-        what = "other certificates" if admitted is not None else "a symmetric key or a TPM"
+    present = attestation_of(entry)
+    admitted = frozenset(each.thumbprint for each in present.held)
+    by_its_own = present.kind is AttestationKind.CLIENT_CERTIFICATES
+    if not by_its_own or admitted - (own.in_use if own.all is None else own.all):
+        what = "other certificates" if by_its_own else present.words
         yield _about(record, FindingKind.ENROLLMENT_FOREIGN, DPS, said, f"its individual enrollment accepts {what}")
     elif disabled and not want.entry_disabled and record.state in IN_SERVICE:
         yield _about(record, FindingKind.ENROLLMENT_DISABLED, DPS, said, "its individual enrollment is disabled")
@@ -377,18 +381,23 @@ def unknown_group(entry: Entry, authorities: Collection[str], over: Collection[s
 
 def _lets_in(entry: Entry | None, thumbprints: Mapping[str, str], authorities: Collection[str]) -> frozenset[str]:
     """Name those of some CAs by which an entry lets devices in."""
-    if entry is None or entry.get(STATUS) == "disabled" or not attests_by_certificates(entry):
+    if entry is None or entry.get(STATUS) == "disabled":
         return frozenset()
-    held = set(signers(entry))
+    held = {each.thumbprint for each in attestation_of(entry).held}
     return frozenset(each for each in authorities if thumbprints.get(each) in held)
 
 
 def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str]) -> tuple[str, str]:
+    """Say what a group is to accept, and what it accepts."""
+    present = attestation_of(entry)
     if record.ca_references is not None:
-        named = record.ca_references.model_dump(exclude_none=True)
-        return _named(named.values()), _named(references(entry).values())
-    wanted_ones = [thumbprints.get(each, each) for each in (record.previous_issuer, record.issuer) if each]
-    return _named(wanted_ones), _named(each for each in signers(entry) if each)
+        kind, named = AttestationKind.CA_REFERENCES, record.ca_references.model_dump(exclude_none=True)
+        wanted_ones, held = [named[place] for place in sorted(named)], list(present.references.values())
+    else:
+        kind, issuers = AttestationKind.SIGNING_CERTIFICATES, (record.previous_issuer, record.issuer)
+        wanted_ones = [thumbprints.get(each, each) for each in issuers if each]
+        held = [each.shown for each in present.held]
+    return _named(wanted_ones), _named(held) if present.kind is kind else present.words
 
 
 def _named(values: Iterable[str], none: str = "no CA") -> str:

@@ -6,14 +6,15 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.attestations import AttestationKind
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.reconciliation import DPS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from shared.domain.attestations import HeldCertificate
+    from shared.domain.attestations import Attestation, HeldCertificate
     from shared.domain.groups import GroupRecord
     from shared.ports.hubs import HubIdentity
 
@@ -83,8 +84,9 @@ def _signed(certificate: HeldCertificate, authority: str) -> str:
 def unknown_enrollment(
     entry: Mapping[str, Any],
     registration: Mapping[str, Any] | None,
-    held: Sequence[HeldCertificate] | None,
+    present: Attestation,
     *,
+    asked_for: bool,
     rogue: tuple[HeldCertificate, str] | None,
     group: str | None,
 ) -> Difference:
@@ -93,22 +95,24 @@ def unknown_enrollment(
     Args:
         entry: as DPS has it; it lets its device in.
         registration: of its device; ``None`` without one.
-        held: the certificates that it accepts; ``None`` if it does not attest by certificates.
+        present: what it accepts.
+        asked_for: whether the app has made it, for a device that is known to others alone.
         rogue: one of them that a CA of ours has signed and the ledger does not have, and that CA.
         group: the enrollment group that has this CA.
     """
     if rogue is not None:
         accepts = _signed(*rogue)
-    elif held:
-        accepts = ", ".join(f"the certificate {each.thumbprint} of {each.issuer or 'unknown'}" for each in held)
+    elif present.kind is AttestationKind.CLIENT_CERTIFICATES and present.held:
+        accepts = ", ".join(f"the certificate {each.shown} of {each.issuer or 'unknown'}" for each in present.held)
     else:
-        accepts = "a symmetric key or a TPM" if held is None else "certificates of CAs that it names"
+        accepts = present.words
+    ledger = "it was asked for with certificates of its device" if asked_for else "no such device was ever ordered"
     hub = str((registration or {}).get("assignedHub") or "")
     return Difference(
         kind=FindingKind.ENROLLMENT_UNKNOWN if rogue is None else FindingKind.ROGUE_CERTIFICATE,
         subject_kind=SubjectKind.DEVICE,
         subject=str(entry["registrationId"]).lower(),
-        ledger="no such device was ever ordered" + ("" if rogue is None else f", and {_NEVER}"),
+        ledger=ledger + ("" if rogue is None else f", and {_NEVER}"),
         service=f"its individual enrollment is enabled, and accepts {accepts}{_PLACED}"
         f"{f'in {hub}' if hub else 'in no hub'}",
         where=DPS,

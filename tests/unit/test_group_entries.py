@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from shared.domain.attestations import reference_attestation
-from shared.domain.entries import check_alone, taken_over, with_next, with_references
+from shared.domain.entries import taken_over
+from shared.domain.group_signers import check_alone, with_next, with_references
 from shared.domain.groups import CaReferences
 from shared.errors import Conflict
 from shared.pki.names import pem, sha256_thumbprint

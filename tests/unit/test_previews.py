@@ -255,7 +255,7 @@ async def test_entries_that_look_at_no_certificate_are_left_aside() -> None:
     with pytest.raises(Rejected) as refused:
         await scene.check(*CHAIN, group="keys")
     assert str(refused.value) == (
-        "enrollmentGroup: the enrollment group 'keys' attests by symmetricKey, and not by certificates"
+        "enrollmentGroup: the enrollment group 'keys' accepts a symmetric key, and no certificate"
     )
     entries.enrollments["press-001"] = {"registrationId": "press-001", "attestation": by_key, "etag": "1"}
     found = await scene.check(*CHAIN)

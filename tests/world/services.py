@@ -237,7 +237,7 @@ class Provisioning(ProvisioningService):
         entry = self.enrollments.get(registration_id)
         if entry is None:
             return None
-        held = (entry["attestation"]["x509"].get("clientCertificates") or {}).values()
+        held = ((entry["attestation"].get("x509") or {}).get("clientCertificates") or {}).values()
         shut = entry.get("provisioningStatus") == "disabled"
         return frozenset(each["info"]["sha256Thumbprint"] for each in held if each and not shut)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.attestations import attests_by_certificates
+from shared.domain.attestations import attestation_of
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.explanations.parts import Blind, Call, Remedy, Seen, Unseen, day
 from shared.domain.groups import GroupState
@@ -128,11 +128,11 @@ def write_entry(seen: Seen) -> Remedy:
 def entry_other_attestation(seen: Seen) -> str | None:
     """Its individual enrollment does not look at certificates."""
     entry = seen.own_entry
-    if entry is None or seen.device.shut_out or attests_by_certificates(entry):
+    if entry is None or seen.device.shut_out or (present := attestation_of(entry)).by_certificates:
         return None
     return (
-        f"its individual enrollment in DPS attests by {entry['attestation']['type']}, and decides before its group: no "
-        "certificate lets it in"
+        f"its individual enrollment in DPS accepts {present.words}, and decides before its group: no certificate lets "
+        "it in"
     )
 
 

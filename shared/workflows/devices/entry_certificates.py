@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import certificate_of
+from shared.domain.attestations import AttestationKind, attestation_of
 from shared.errors import Rejected
-from shared.pki import names
 from shared.pki.damage import UnreadableCertificate, read_certificate
 from shared.pki.public_keys import key_of
 from shared.pki.signing_keys import UnsupportedKey
@@ -44,17 +43,11 @@ def leaf_of(pem: str, field: str) -> x509.Certificate:
 
 def held_by(entry: Entry) -> dict[str, Any]:
     """Give the certificates of an entry by their places; none if it has none yet, or attests otherwise."""
-    attestation = entry.get("attestation") or {}
-    return (attestation.get("x509") or {}).get("clientCertificates") or {}
+    if attestation_of(entry).kind is not AttestationKind.CLIENT_CERTIFICATES:
+        return {}
+    return entry["attestation"]["x509"]["clientCertificates"] or {}
 
 
 def serial_numbers_of(entry: Entry) -> list[str]:
-    """Give the serial numbers of an entry's certificates; DPS may give ``info``, ``certificate``, or both."""
-    found = []
-    for each in filter(None, held_by(entry).values()):
-        certificate = certificate_of(each.get("certificate"))
-        if certificate is not None:
-            found.append(names.serial_text(certificate.serial_number))
-        elif (each.get("info") or {}).get("serialNumber"):
-            found.append(str(each["info"]["serialNumber"]).lower().zfill(40))
-    return found
+    """Give the serial numbers of an entry's certificates, as far as DPS gives them."""
+    return [each.serial_number for each in attestation_of(entry).clients.values() if int(each.serial_number, 16)]

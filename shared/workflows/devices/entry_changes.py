@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.attestations import attestation_of
 from shared.domain.entries import own_settings, settings_apart
 from shared.domain.entry_changes import changed_entry, followed, withdrawn
 from shared.domain.groups import STATUS
@@ -167,6 +168,7 @@ def _is_so(entry: Entry | None, wanted: Entry | None) -> bool:
     return (
         wanted[STATUS] == entry.get(STATUS)
         and settings_apart(own_settings(wanted), own_settings(entry)) is None
+        and attestation_of(wanted).kind is attestation_of(entry).kind
         and serial_numbers_of(wanted) == serial_numbers_of(entry)
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.attestations import AttestationKind, attestation_of
 from shared.domain.devices import Doors
 from shared.domain.entries import own_settings, settings_apart
 from shared.domain.given_settings import Given, given, outdated
@@ -88,7 +89,7 @@ class OwnEntries:
                 return record.entry_follows
             await self.provisioning.delete_enrollment(record.registration_id, etag=entry["etag"])
             return None
-        if want.in_use and (entry["attestation"].get("x509") or {}).get("clientCertificates"):
+        if want.in_use and attestation_of(entry).kind is AttestationKind.CLIENT_CERTIFICATES:
             return await self._admit(record, entry, leaves, enabled=True)
         return record.entry_follows
 

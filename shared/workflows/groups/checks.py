@@ -14,7 +14,8 @@ from shared.domain.attestations import (
     x509_attestation,
 )
 from shared.domain.authorities import OVER
-from shared.domain.entries import check_alone, check_conditions, check_etag, foreign, group_entry, with_references
+from shared.domain.entries import check_conditions, check_etag, foreign, group_entry
+from shared.domain.group_signers import check_alone, with_references
 from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.groups.entries import check_hubs, check_references, named, read_entry, unknown
@@ -105,7 +106,7 @@ class GroupChecks:
         if entry is None:
             return wanted
         if attestation is None or not same_attestation(entry, group_entry(group_id, attestation)):
-            raise foreign(group_id)
+            raise foreign(group_id, entry)
         return wanted
 
     async def _check_named(self, request: EnrollmentGroupRequest) -> None:

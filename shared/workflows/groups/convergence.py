@@ -27,10 +27,9 @@ from shared.domain.entries import (
     settings_after,
     taken_over,
     with_change,
-    with_next,
     with_values,
-    without_previous,
 )
+from shared.domain.group_signers import with_next, without_previous
 from shared.domain.groups import RETIRE, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, EventType
 from shared.errors import PreconditionFailed, Rejected

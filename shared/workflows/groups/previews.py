@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import attests_by_certificates, certificate_of
+from shared.domain.attestations import attestation_of, attests_by_certificates, certificate_of
 from shared.domain.authorities import ProofOfPossession
 from shared.domain.dps_decisions import Knowledge, decide
 from shared.errors import NotFound, Rejected
@@ -67,7 +67,7 @@ class Previews:
             raise NotFound.because(f"the DPS has no enrollment group {group_id!r}", field="enrollmentGroup")
         if named is not None and not attests_by_certificates(named):
             raise Rejected.because(
-                f"the enrollment group {group_id!r} attests by {named['attestation']['type']}, and not by certificates",
+                f"the enrollment group {group_id!r} accepts {attestation_of(named).words}, and no certificate",
                 field="enrollmentGroup",
             )
         known = Knowledge(enrollment, [*filter(attests_by_certificates, groups)], verified, self.clock(), named)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import DECISION_HOLDS
-from shared.domain.entries import without_previous
+from shared.domain.group_signers import without_previous
 from shared.domain.groups import RETIRE, Change, GroupState, RolloverState
 from shared.errors import Deferred, NotFound, Rejected
 from shared.ledger.table import Stale

@@ -14,10 +14,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import references, signers
+from shared.domain.attestations import attestation_of
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession, WantedAuthority
 from shared.domain.entries import kept_settings
 from shared.domain.expiry import DueNotice, Notice, first_warning
+from shared.domain.group_signers import OF_GROUPS
 from shared.domain.groups import STATUS, CaReferences, GroupRecord, GroupState
 from shared.domain.restoration import CAUSE, JUMP
 from shared.domain.words import CertificateKind, KeyCustody
@@ -206,7 +207,14 @@ class Adoption:
         group_id = str(entry["enrollmentGroupId"])
         if await self.groups.get(group_id) is not None:
             return
-        referred, held = references(entry), [each for each in signers(entry) if each]
+        present = attestation_of(entry)
+        if present.kind not in OF_GROUPS:
+            yield (
+                f"not known: the enrollment group {group_id!r}, which is not taken over: it accepts {present.words}. "
+                "Its devices go on until somebody deletes it in DPS"
+            )
+            return
+        referred, held = present.references, [each.thumbprint for each in present.held]
         foreign = [each for each in held if each not in self._by_thumbprint]
         if foreign:
             yield (
@@ -223,7 +231,7 @@ class Adoption:
             updated_at=self.clock(),
             last_request=CAUSE,
             generation=_generation(group_id, self.there.key_names) or 1,
-            ca_references=CaReferences(**referred) if referred else None,
+            ca_references=CaReferences(**dict(referred)) if referred else None,
             entry_settings=kept_settings(entry),
         )
         try:

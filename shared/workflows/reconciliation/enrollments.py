@@ -14,7 +14,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import HeldCertificate, attests_by_certificates, held_certificates
+from shared.domain.attestations import AttestationKind, HeldCertificate, attestation_of
 from shared.domain.findings import FindingState
 from shared.domain.groups import STATUS, having
 from shared.domain.unknown_devices import is_due, is_told, unknown_enrollment
@@ -113,12 +113,12 @@ class EnrollmentLook:
         """Judge an individual enrollment that the ledger knows no device for; one that is disabled lets nobody in."""
         if entry.get(STATUS) == "disabled":
             return None
-        held = list(held_certificates(entry).values()) if attests_by_certificates(entry) else None
-        rogue = await self.rogue(held or ())
-        if rogue is None and await self._was_asked_for(entry):
-            return None
+        present, asked_for = attestation_of(entry), await self._was_asked_for(entry)
+        rogue = await self.rogue(present.held)
+        if rogue is None and asked_for and present.kind is AttestationKind.CLIENT_CERTIFICATES:
+            return None  # the app writes no other kind
         group = await self.ours.group_of(rogue[1]) if rogue is not None else None
-        return unknown_enrollment(entry, registration, held, rogue=rogue, group=group)
+        return unknown_enrollment(entry, registration, present, asked_for=asked_for, rogue=rogue, group=group)
 
     async def _was_asked_for(self, entry: Entry) -> bool:
         """Tell whether the app has made it, for a device that is known to others alone."""

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from shared.acting import actor, audited
 from shared.domain.audit_entries import AuditedCall, with_act
 from shared.domain.finding_calls import in_effect, is_settled, said_of
-from shared.domain.findings import TREATMENTS, Claim, FindingState, Policy, SubjectKind, found
+from shared.domain.findings import TREATMENTS, Claim, FindingKind, FindingState, Policy, SubjectKind, found
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, DeviceFactoryError, NotFound, Overtaken, Rejected
 from shared.telemetry import metrics
+from shared.workflows.reconciliation.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.finding_calls import Subject
-    from shared.domain.findings import Difference, FindingKind, FindingRecord
+    from shared.domain.findings import Difference, FindingRecord
     from shared.domain.groups import GroupRecord
     from shared.ledger.findings import Findings
     from shared.ledger.table import Versioned
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.reconciliation.mending import Mending
+    from shared.workflows.reconciliation.walking import Walk
 
 _log = logging.getLogger(__name__)
 _ATTEMPTS, _PROBLEM = 4, 1000
@@ -48,12 +50,14 @@ class FindingActs:
     """Keeps findings, and sees to them.
 
     Attributes:
+        walk: looks at things.
         policies: what is done by itself about findings of a kind; about others, nothing.
         took_effect: writes down in the audit log that an act took effect; repeated, it adds nothing.
     """
 
     findings: Findings
     mending: Mending
+    walk: Walk
     outbox: Outbox
     policies: Mapping[FindingKind, Policy]
     took_effect: Callable[[AuditedAct], Awaitable[None]]
@@ -100,7 +104,7 @@ class FindingActs:
         Raises:
             NotFound: it does not exist.
             Conflict: it is over, in another way.
-            Rejected, Deferred: it can't be done, or not yet; the finding says why. Or somebody else is about it.
+            Rejected, Deferred: it can't be done, or not yet, or it differs still; the finding says why. Or somebody else is about it.
         """
         state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
         token = secrets.token_hex(8)
@@ -109,6 +113,7 @@ class FindingActs:
             return finding
         try:
             left = await self.mending.carry_out(finding, policy)
+            await self._check_gone(finding, policy)
         except Exception as error:
             await self._give_up(finding_id, token, error)
             raise
@@ -116,6 +121,25 @@ class FindingActs:
         if ended.state is FindingState.MENDED:
             await self._tell(EventType.DRIFT_MENDED, ended)
         return ended
+
+    async def _check_gone(self, finding: FindingRecord, policy: Policy) -> None:
+        """See, as a pass does, that what was found does not differ any more: acknowledged is not done.
+
+        Raises:
+            Deferred: it differs still; or others are changing what it is about, so nothing can be said of it.
+        """
+        found = {each.finding_id: each for each in await self.walk.again(finding.difference, Budget())}
+        still = found.get(finding.finding_id)
+        if still is not None:
+            done = {Policy.MEND: "mended", Policy.ADOPT: "adopted"}[policy]
+            raise Deferred(
+                f"the finding is not {done} yet: what was to be done about it is done, and it still differs. The ledger "
+                f"says: {still.ledger}; {still.where}: {still.service}. The next pass looks at it again",
+                retry_after=_DONE_BY_THEN,
+            )
+        is_compared = finding.kind is FindingKind.BUNDLE_WITHOUT_CERTIFICATE or is_settled(await self._subject(finding))
+        if not is_compared:
+            raise Overtaken(f"{finding.subject!r} is being changed by others; the next pass looks at it again")
 
     async def gone(self, finding_id: str) -> None:
         """End a finding that is not there any more: as calls have asked for it, or as gone by itself.

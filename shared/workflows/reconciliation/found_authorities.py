@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.domain.attestations import attests_by_certificates, certificate_of, held_certificates
+from shared.domain.attestations import certificate_of, held_certificates
 from shared.pki import names
 from shared.pki.certificates import issued_by
 from shared.pki.issuers import Issuer, IssuerError
@@ -74,7 +74,7 @@ class FoundAuthorities:
         resource: the DPS as an Azure resource; ``None`` where the app has no access to it.
         is_of_ca: tells of a key of the vault, by its name, whether it is a CA's.
         places: names under which DPS has verified certificates, by their SHA-1 thumbprint.
-        entries: of the groups in DPS that look at certificates.
+        entries: of the groups in DPS.
         key_names: of the keys in the vault that CAs may have.
     """
 
@@ -96,8 +96,7 @@ class FoundAuthorities:
         """Give every certificate of a CA that can be had, each once."""
         verified = await self.resource.verified() if self.resource is not None else []
         self.places = {each.thumbprint: each.name for each in verified}
-        listed = [each async for each in self.provisioning.list_groups()]
-        self.entries = [each for each in listed if attests_by_certificates(each)]
+        self.entries = [each async for each in self.provisioning.list_groups()]
         of_groups = [each.certificate for entry in self.entries for each in held_certificates(entry).values()]
         found = [*map(certificate_of, (each.certificate for each in verified)), *of_groups, *self.brought.certificates]
         pool = dict.fromkeys(each for each in found if each is not None)

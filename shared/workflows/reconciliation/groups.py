@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.attestations import attests_by_certificates, references, signers
+from shared.domain.attestations import attestation_of
 from shared.domain.authorities import OVER
 from shared.domain.entries import kept_settings
 from shared.domain.groups import STATUS
@@ -70,9 +70,10 @@ class GroupLook:
         return [_id_of(each) for each in found if await self._unknown(each) is not None]
 
     async def _unknown(self, entry: Entry) -> Difference | None:
-        if entry.get(STATUS) == "disabled" or not attests_by_certificates(entry):
+        present = attestation_of(entry)
+        held, named = {each.thumbprint for each in present.held}, set(present.references.values())
+        if entry.get(STATUS) == "disabled" or not (held or named):
             return None
-        held, named = set(signers(entry)), set(references(entry).values())
         ours = [
             each
             async for each in self.records.list()
@@ -88,7 +89,7 @@ class GroupLook:
 
     async def _put_back(self, entry: Entry, known: Collection[str]) -> list[AuthorityRecord]:
         """Give revoked CAs that others have put into a group's entry."""
-        held = {each for each in signers(entry) if each} - {*known} if attests_by_certificates(entry) else set[str]()
+        held = {each.thumbprint for each in attestation_of(entry).held} - {*known, ""}
         if not held:
             return []
         return [each async for each in self.records.list() if each.state in OVER and _is_held(each, held)]

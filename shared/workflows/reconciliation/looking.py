@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import attests_by_certificates, held_certificates
+from shared.domain.attestations import attestation_of
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of
@@ -88,8 +88,7 @@ class DeviceLook:
         entry = seen.entry
         if difference.kind is not FindingKind.ENROLLMENT_FOREIGN or not isinstance(entry, dict):
             return difference
-        held = held_certificates(entry).values() if attests_by_certificates(entry) else ()
-        rogue = await self.enrollments.rogue(held)
+        rogue = await self.enrollments.rogue(attestation_of(entry).held)
         return difference if rogue is None else rogue_enrollment(difference, *rogue)
 
     async def note_settings(self, known: Versioned[DeviceRecord], entry: Mapping[str, Any]) -> None:

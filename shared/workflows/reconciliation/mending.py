@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.domain.attestations import attestation_of, leaf_attestation
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of, with_own_settings
 from shared.domain.findings import FindingKind, Policy, SubjectKind
@@ -22,6 +23,8 @@ from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
+from shared.pki import names
+from shared.pki.stand_ins import stand_in
 from shared.workflows.devices.bundles import bundle_name, secret_name
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.reconciliation.budget import Budget
@@ -30,6 +33,7 @@ from shared.workflows.reconciliation.bundles import bundle_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
     from shared.domain.findings import FindingRecord
     from shared.ledger.authorities import Authorities
@@ -84,7 +88,13 @@ class Mending:
         act = acts.get(finding.kind)
         if act is None:
             done = {Policy.MEND: "mended", Policy.ADOPT: "adopted"}[policy]
-            raise Conflict.because(f"a finding of kind {finding.kind.value!r} can't be {done} by the app", field="id")
+            instead = (
+                "mend it" if policy is Policy.ADOPT and finding.treatment.mending else "put it right at the service"
+            )
+            raise Conflict.because(
+                f"a finding of kind {finding.kind.value!r} can't be {done} by the app; {instead}, or close the finding",
+                field="id",
+            )
         return await act(finding)
 
     @property
@@ -110,6 +120,7 @@ class Mending:
             FindingKind.GROUP_LEFT: self.groups.delete,
             FindingKind.GROUP_UNKNOWN: self.groups.disable,
             FindingKind.GROUP_STATUS: self.groups.restore,
+            FindingKind.GROUP_CERTIFICATES: self.groups.put_signers,
             FindingKind.GROUP_SETTINGS: self.groups.restore,
             FindingKind.AUTHORITY_UNVERIFIED: self._prove,
             FindingKind.SERIAL_RESERVED: self._give_up,
@@ -151,8 +162,33 @@ class Mending:
             await self.hubs.shut_out(hub, record.device_id or "", reason=f"{record.state}: {_BY_RECONCILIATION}")
         if record.shut_out or record.disabled or hub != record.assigned_hub:
             await self._follow(finding)
+            await self._disable_entry(finding)
         else:
             await self._set_certificates(finding)
+
+    async def _disable_entry(self, finding: FindingRecord) -> None:
+        """Disable the entry of a device that is shut out and never had a certificate: its converger writes none."""
+        entry = await self.provisioning.get_enrollment(finding.subject)
+        record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
+        if entry is not None and record.shut_out:
+            await self._disable(entry)
+
+    async def _disable(self, entry: Entry) -> None:
+        """Disable an entry as it was read; one with a key, or a TPM, gets a certificate instead that nobody has.
+
+        DPS does not show an entry's keys (by design: Azure/azure-iot-sdk-csharp issue 1183), so it can't be written
+        with them; and whoever enables it again lets nobody in.
+        """
+        if entry.get(STATUS) == "disabled":
+            return
+        disabled = {**entry, STATUS: "disabled"}
+        if not attestation_of(entry).by_certificates:
+            leaf = stand_in(str(entry["registrationId"]), self.clock())
+            disabled["attestation"] = leaf_attestation(names.pem(leaf))
+        try:
+            await self.provisioning.put_enrollment(disabled, etag=entry["etag"])
+        except PreconditionFailed as changed:
+            raise Overtaken(f"the individual enrollment {entry['registrationId']!r} is being changed") from changed
 
     # --- certificates ---
 
@@ -169,7 +205,10 @@ class Mending:
     async def _give_back(self, finding: FindingRecord) -> None:
         """Have DPS and the hub take a device's own certificates alone, and forget who has registered it."""
         await self._pin(finding)
+        before = await self.provisioning.get_registration(finding.subject)
         await self.provisioning.delete_registration(finding.subject)
+        if before is not None and await self.provisioning.get_registration(finding.subject) == before:
+            raise Overtaken(f"DPS still has the registration of {finding.subject!r} that another group has made")
 
     async def _set_certificates(self, finding: FindingRecord) -> None:
         for _ in range(_ATTEMPTS):
@@ -203,11 +242,8 @@ class Mending:
         registration = await self.provisioning.get_registration(finding.subject)
         if await self.devices.get(finding.subject) is not None:
             return
-        if entry is not None and entry.get(STATUS) != "disabled":
-            try:
-                await self.provisioning.put_enrollment({**entry, STATUS: "disabled"}, etag=entry["etag"])
-            except PreconditionFailed as changed:
-                raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed") from changed
+        if entry is not None:
+            await self._disable(entry)
         if registration is None:
             return
         await self.provisioning.delete_registration(finding.subject)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
-from shared.domain.attestations import x509_attestation
+from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.entries import kept_settings
 from shared.domain.findings import FindingKind
 from shared.domain.groups import STATUS, Change, GroupState
@@ -53,20 +53,33 @@ class GroupMending:
         elif known.record.state is GroupState.DELETED:
             await self.delete(finding)
         elif known.record.state is GroupState.ENABLED and finding.certificate_authority not in known.record.authorities:
-            await self._put_signers(finding)
+            await self.put_signers(finding)
         else:
             await self.restore(finding)
 
-    async def _put_signers(self, finding: FindingRecord) -> None:
+    async def put_signers(self, finding: FindingRecord) -> None:
+        """Have a group accept the CAs that the ledger has, and nothing else; everything else of its entry stays."""
         entry = await self._entry(finding)
         record = (await self._at_rest(finding)).record
-        issuers = [
-            await self.converger.authorities.load(each) for each in (record.previous_issuer, record.issuer) if each
-        ]
-        if record.ca_references is not None or record.state is not GroupState.ENABLED or not issuers:
+        if record.state not in _THERE:
             raise busy(finding.subject)
-        attestation = x509_attestation(*(each.certificate for each in issuers))
+        if entry.get(STATUS) != "disabled":
+            await self.checks.enable(record)  # a revoked CA among them would be let in
+        attestation = await self._attestation(record)
+        if attestation is None:
+            raise Conflict.because(
+                f"the ledger does not have a CA of the enrollment group {finding.subject!r}; name one in DPS, or "
+                "delete the group",
+                field="id",
+            )
         await self._put(finding, {**entry, "attestation": attestation})
+
+    async def _attestation(self, record: GroupRecord) -> Entry | None:
+        if record.ca_references is not None:
+            return reference_attestation(record.ca_references.primary, record.ca_references.secondary)
+        names = [each for each in (record.previous_issuer, record.issuer) if each]
+        issuers = [await self.converger.authorities.load(each) for each in names]
+        return x509_attestation(*(each.certificate for each in issuers)) if issuers else None
 
     async def _put(self, finding: FindingRecord, entry: Entry) -> None:
         try:

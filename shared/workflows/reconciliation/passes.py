@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from shared.ledger.findings import Reconciliations
     from shared.ledger.table import Versioned
     from shared.workflows.reconciliation.budget import Budget, Share, Spent
-    from shared.workflows.reconciliation.walking import Walk
 
 _log = logging.getLogger(__name__)
 _KEPT = timedelta(days=30)
@@ -49,7 +48,6 @@ class Reconciler(FindingActs):
     """
 
     passes: Reconciliations
-    walk: Walk
     share: Share
     interval: timedelta | None
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.attestations import attests_by_certificates, held_certificates
+from shared.domain.attestations import attestation_of
 from shared.domain.entries import own_settings, place_of
 from shared.domain.groups import STATUS, GroupState, having
 from shared.domain.restoration import CAUSE, taken_over, with_own_entry
@@ -134,14 +134,15 @@ class ServiceDevices:
             return None
         place = place_of(await self.provisioning.get_registration(registration_id) or {})
         identity = await self.hubs.get(*place) if place else None
-        admitted = frozenset(held_certificates(entry)) if attests_by_certificates(entry) else None
+        present = attestation_of(entry)
+        admitted = frozenset(each.thumbprint for each in present.held) if present.by_certificates else None
         thumbprints = identity.thumbprints if identity else frozenset[str]()
         if issuers or not thumbprints:  # a hub may show another hash of the same certificate
             thumbprints |= admitted or frozenset()
         shown = ", ".join(sorted(thumbprints)) or "unknown"
         where = f"in {place[0]}" if place else "in no hub"
         if admitted is None or not (disabled or issuers):
-            accepts = "a certificate that no CA of the ledger has signed" if admitted else "no certificate"
+            accepts = "a certificate that no CA of the ledger has signed" if admitted else present.words
             return (
                 f"not known: whose device {registration_id!r} is. Its individual enrollment in DPS is "
                 f"{'disabled' if disabled else 'enabled'}, and accepts {accepts}; it is {where}, with thumbprint "
@@ -212,4 +213,4 @@ async def _once[T](items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
 
 def _held(entry: dict[str, Any]) -> list[HeldCertificate]:
     """Give the certificates of an individual enrollment, as far as DPS shows them."""
-    return list(held_certificates(entry).values()) if attests_by_certificates(entry) else []
+    return list(attestation_of(entry).held)
