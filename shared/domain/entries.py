@@ -34,6 +34,9 @@ _PLACES = {
 }
 """Where in an entry DPS has what a request sets, each by its path."""
 
+_INFORMATION = "optionalDeviceInformation"
+"""What a webhook is given beside the twin (``IndividualEnrollment`` of the service API). No request sets it."""
+
 _ABSENT: dict[str, Entry] = {"reprovisionPolicy": {"updateHubAssignment": True, "migrateDeviceData": True}}
 """What DPS takes a part for that an entry does not have, where it wants that part whole."""
 
@@ -55,7 +58,7 @@ def _at(body: Any, path: str) -> Any:
 
 def whole(settings: Mapping[str, Any], present: Entry | None) -> dict[str, Any]:
     """Give settings by their place in an entry, with ``None`` for what an entry has beside them."""
-    places = _PLACES.values()
+    places = (*_PLACES.values(), _INFORMATION)
     return {place: value for place in places if (value := _at(settings, place)) is not None or _at(present, place)}
 
 
@@ -130,6 +133,7 @@ _KEPT = (
     "initialTwin",
     "reprovisionPolicy",
     "capabilities",
+    _INFORMATION,
 )
 
 
@@ -205,9 +209,11 @@ articles/iot-dps/how-to-use-custom-allocation-policies.md: the entry in the webh
 ``az iot dps enrollment-group create``, which sends an empty twin, as the log in Azure/azure-cli#26889 has it). Both
 parts of the reprovision policy are true by default (Microsoft: ``ReprovisionPolicy`` class of the service SDK)."""
 
-_PLACES_COMPARED = (*_PLACES.values(), "deviceId")
+_PLACES_COMPARED = (*_PLACES.values(), _INFORMATION, "deviceId")
 
-_NOT_SHOWN = frozenset({"customAllocationDefinition", "initialTwin.tags", "initialTwin.properties.desired"})
+_NOT_SHOWN = frozenset(
+    {"customAllocationDefinition", "initialTwin.tags", "initialTwin.properties.desired", _INFORMATION}
+)
 """A webhook's URL may have its key in it, and whatever the owner likes stands in a twin."""
 
 

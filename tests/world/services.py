@@ -246,19 +246,22 @@ def _copied(entry: dict[str, Any] | None) -> dict[str, Any] | None:
     return dict(entry) if entry is not None else None
 
 
+_CERTIFICATES = frozenset({"clientCertificates", "signingCertificates"})
+
+
 def with_info(body: Mapping[str, Any], present: Mapping[str, Any] | None) -> dict[str, Any]:
     """Describe the certificates of an entry as DPS does; ``info`` alone keeps the certificate that is there."""
     attestation: Mapping[str, Any] = body["attestation"].get("x509") or {}
     before = {
         held["info"]["sha256Thumbprint"]: held
         for kind, part in ((present or {}).get("attestation", {}).get("x509") or {}).items()
-        if kind != "caReferences"
+        if kind in _CERTIFICATES
         for held in (part or {}).values()
         if held
     }
     shown = {
         kind: {place: _described(held, before) for place, held in part.items() if held}
-        if kind != "caReferences" and part
+        if kind in _CERTIFICATES and part
         else part
         for kind, part in attestation.items()
     }

@@ -1,0 +1,296 @@
+"""What others make of the attestation of an entry in DPS is found in one pass, and mended only if it is gone then."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.domain.attestations import admits_only, reference_attestation, x509_attestation
+from shared.domain.authorities import AuthorityState
+from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.domain.groups import CaReferences
+from shared.errors import Conflict, Overtaken
+from shared.pki import names
+from shared.workflows.reconciliation.mending import Mending
+from tests.unit.pki.hierarchy import hierarchy
+from tests.world import acts
+from tests.world.groups_world import authority
+from tests.world.services import with_info
+from tests.world.test_reconciliation import (
+    CA,
+    CAN_BE_MENDED,
+    change_group,
+    delete_entry,
+    disabled_by_request,
+    enable_at_hub,
+    enable_entry,
+    entry_of,
+    fleet_of,
+    make_group,
+    newest,
+    set_ca,
+    take_over,
+)
+from tests.world.test_unknown_enrollments import STRANGER, asked_for
+from tests.world.world import DEVICE, GROUP
+
+if TYPE_CHECKING:
+    from tests.world.test_reconciliation import Fleet, Plant
+
+BY_KEY: dict[str, Any] = {"type": "symmetricKey", "symmetricKey": None, "tpm": None, "x509": None}
+FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
+    "symmetric key": (BY_KEY, "a symmetric key"),
+    "TPM": ({"type": "tpm", "tpm": {"endorsementKey": "k"}}, "a TPM"),
+    "none": ({"type": "none"}, "the attestation 'none'"),
+    "CA by name": (reference_attestation("theirs"), "every certificate of the CA that DPS has as 'theirs'"),
+    "newer": (
+        {"type": "x509", "x509": {"policyReferences": {"primary": "p"}}},
+        "an attestation that this app does not know: 'x509: policyReferences'",
+    ),
+}
+
+
+# --- groups ---
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_a_group_whose_attestation_others_have_changed_is_found_and_gets_its_ca_again(name: str) -> None:
+    """Its status, its settings and its registrations stay; at mend it is written under what was read."""
+    fleet = await fleet_of()
+    before = fleet.world.provisioning.groups[GROUP]
+    change_group(fleet, attestation=FOREIGN[name][0])
+    [found] = await fleet.look()
+    own = names.sha256_thumbprint(authority(CA).certificate)
+    assert (found.kind, found.severity, found.subject) == (FindingKind.GROUP_CERTIFICATES, "critical", GROUP)
+    assert (found.ledger, found.service) == (f"it accepts {own}", f"it accepts {FOREIGN[name][1]}")
+    says = "^id: a finding of kind 'groupCertificates' can't be adopted by the app; mend it, or close the finding$"
+    with pytest.raises(Conflict, match=says):
+        await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+    assert (await fleet.reconciler.act(found.finding_id, Policy.MEND)).state is FindingState.MENDED
+    entry = fleet.world.provisioning.groups[GROUP]
+    assert with_info(entry, None)["attestation"] == before["attestation"]
+    assert {**entry, "etag": "", "attestation": ""} == {**before, "etag": "", "attestation": ""}
+    assert await fleet.look() == []
+
+
+async def test_a_group_by_name_gets_its_names_again() -> None:
+    fleet = await fleet_of(groupCertificates=Policy.MEND)
+    await make_group(fleet, "open", ca_references=CaReferences(primary="theirs"))
+    groups = fleet.world.provisioning.groups
+    groups["open"] = {**groups["open"], "attestation": BY_KEY, "etag": '"other"'}
+    assert await fleet.look() == []
+    assert groups["open"]["attestation"] == {"type": "x509", "x509": {"caReferences": {"primary": "theirs"}}}
+
+
+async def test_a_revoked_ca_is_not_put_into_an_enabled_group_to_mend_it() -> None:
+    """The group's own shutting is on its way. One that is disabled gets it: nobody comes in by it."""
+    fleet = await fleet_of()
+    change_group(fleet, attestation=BY_KEY)
+    [found] = await fleet.look()
+    await set_ca(fleet, AuthorityState.REVOKED)
+    with pytest.raises(Conflict, match="'line-ca1', a CA of the enrollment group 'line', is revoked"):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    assert fleet.world.provisioning.groups[GROUP]["attestation"] == BY_KEY
+
+
+async def test_who_changes_a_group_while_it_is_mended_is_not_overwritten() -> None:
+    """Before each step of the mending in turn."""
+    for step in range(40):
+        fleet = await fleet_of()
+        change_group(fleet, attestation=BY_KEY)
+        [found] = await fleet.look()
+        fleet.world.conductor.start("mend", fleet.reconciler.act(found.finding_id, Policy.MEND))
+        taken = await fleet.world.conductor.advance("mend", step)
+        await disabled_by_request(fleet)
+        await fleet.world.conductor.advance("mend")
+        group = fleet.world.group()
+        assert group is not None
+        assert group.state == "disabled"
+        assert fleet.world.provisioning.groups[GROUP]["provisioningStatus"] == "disabled", f"at step {step}"
+        if taken < step:
+            break
+    else:
+        raise AssertionError("it has more steps than were tried")
+    assert step > 4
+
+
+# --- devices of ours ---
+
+
+def attest(fleet: Fleet, attestation: dict[str, Any], **changes: Any) -> None:
+    """Change the attestation of a device's entry, or make an entry with it."""
+    entries = fleet.world.provisioning.enrollments
+    own = {"registrationId": DEVICE, "deviceId": DEVICE, "provisioningStatus": "enabled"}
+    entries[DEVICE] = {**own, **entries.get(DEVICE, {}), "attestation": attestation, "etag": '"theirs"', **changes}
+
+
+@pytest.mark.parametrize("status", ["enabled", "disabled"])
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_an_entry_of_a_device_whose_attestation_others_have_changed_gets_its_certificates_again(
+    name: str, status: str
+) -> None:
+    """One that others have disabled as well is enabled again: the device is in service."""
+    fleet = await fleet_of()
+    attest(fleet, FOREIGN[name][0], provisioningStatus=status)
+    [found] = await fleet.look()
+    assert (found.kind, found.severity) == (FindingKind.ENROLLMENT_FOREIGN, "critical")
+    assert found.service == f"its individual enrollment accepts {FOREIGN[name][1]}"
+    with pytest.raises(
+        Conflict, match="'enrollmentForeign' can't be adopted by the app; mend it, or close the finding"
+    ):
+        await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+    assert (await fleet.reconciler.act(found.finding_id, Policy.MEND)).state is FindingState.MENDED
+    entry = fleet.world.provisioning.enrollments[DEVICE]
+    assert admits_only(entry, [await newest(fleet)])
+    assert entry["provisioningStatus"] == "enabled"
+    assert await fleet.look() == []
+
+
+@pytest.mark.parametrize("requests", [("revoke",), ("hold",), ("delete",)])
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_an_enabled_entry_of_a_device_that_is_shut_out_is_disabled_at_once(
+    name: str, requests: tuple[str, ...]
+) -> None:
+    fleet = await fleet_of(*requests)
+    attest(fleet, FOREIGN[name][0], provisioningStatus="enabled")
+    assert await fleet.look() == []
+    found = await fleet.finding(FindingKind.DOOR_OPEN)
+    assert (found.state, found.service) == (
+        FindingState.MENDED,
+        f"an individual enrollment lets it in, and accepts {FOREIGN[name][1]}",
+    )
+    entry = fleet.world.provisioning.enrollments[DEVICE]
+    assert (entry["provisioningStatus"], entry["attestation"]["type"]) == ("disabled", "x509")
+
+
+async def test_the_entry_of_a_device_that_is_shut_out_and_never_had_a_certificate_is_disabled_as_well() -> None:
+    """Its converger writes no entry, since no group would let it in; the key that others have put there would."""
+    fleet = await fleet_of("revoke")
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    bare = {"held": (), "certificate": None, "next_certificate": None, "sha256_thumbprints": ()}
+    await fleet.world.devices.replace(known, known.record.changed(**bare))
+    await delete_entry(fleet)
+    assert await fleet.look() == []
+    attest(fleet, BY_KEY)
+    assert await fleet.look() == []
+    assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
+    entry = fleet.world.provisioning.enrollments[DEVICE]
+    assert (entry["provisioningStatus"], entry["attestation"]["type"]) == ("disabled", "x509")
+
+
+# --- devices that the ledger does not know ---
+
+
+async def test_an_entry_that_an_operator_has_asked_for_and_others_have_given_a_key_is_found() -> None:
+    """The app writes certificates alone, so a key is not what was asked for."""
+    fleet = await fleet_of(enrollmentUnknown=Policy.MEND)
+    await asked_for(fleet)
+    assert await fleet.look() == []
+    entries = fleet.world.provisioning.enrollments
+    entries[STRANGER] = {**entries[STRANGER], "attestation": BY_KEY, "etag": '"theirs"'}
+    assert await fleet.look() == []
+    found = await fleet.finding(FindingKind.ENROLLMENT_UNKNOWN)
+    assert found.state is FindingState.MENDED
+    assert found.ledger == "it was asked for with certificates of its device"
+    assert found.service == "its individual enrollment is enabled, and accepts a symmetric key; the device is in no hub"
+    assert entries[STRANGER]["provisioningStatus"] == "disabled"
+    assert entries[STRANGER]["attestation"]["type"] == "x509"
+
+
+async def test_an_unknown_group_that_accepts_a_ca_of_ours_and_something_new_is_found() -> None:
+    fleet = await fleet_of()
+    groups = fleet.world.provisioning.groups
+    attestation = x509_attestation(authority(CA).certificate)
+    attestation["x509"]["policyReferences"] = {"primary": "p"}
+    made = {"enrollmentGroupId": "zz-line", "attestation": attestation, "etag": '"theirs"'}
+    groups["zz-line"] = {**groups[GROUP], **made}
+    assert [(each.kind, each.subject) for each in await fleet.look()] == [(FindingKind.GROUP_UNKNOWN, "zz-line")]
+
+
+# --- done is what is gone ---
+
+
+class Idle(Mending):
+    """Says that everything is done, and does nothing."""
+
+    async def carry_out(self, finding: Any, policy: Any) -> None:
+        pass
+
+
+def idle(fleet: Fleet) -> None:
+    mending = fleet.reconciler.mending
+    fields = {each.name: getattr(mending, each.name) for each in dataclasses.fields(mending)}
+    fleet.reconciler = dataclasses.replace(fleet.reconciler, mending=Idle(**fields))
+
+
+OPENED: list[tuple[FindingKind, tuple[str, ...], Plant]] = [
+    (FindingKind.DOOR_OPEN, ("revoke",), enable_at_hub),
+    (FindingKind.DOOR_OPEN, ("revoke",), enable_entry),
+    (FindingKind.DOOR_OPEN, ("hold",), delete_entry),
+]
+
+
+@pytest.mark.parametrize(("kind", "requests", "plant"), [*CAN_BE_MENDED, *OPENED])
+async def test_what_still_differs_when_it_was_mended_is_not_said_to_be_mended(
+    kind: FindingKind, requests: tuple[str, ...], plant: Plant
+) -> None:
+    """Whatever the kind: the finding stays open and says what differs, and nothing is told."""
+    fleet = await fleet_of(*requests)
+    idle(fleet)
+    await plant(fleet)
+    [found] = await fleet.look()
+    assert found.kind is kind
+    with pytest.raises(
+        Conflict, match=r"^id: it is not mended yet: what was to be done about it is done, and the ledger"
+    ):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    kept = await fleet.finding(kind)
+    assert (kept.state, kept.claim) == (FindingState.OPEN, None)
+    assert f"{kept.where}: {kept.service}. The next pass looks at it again" in (kept.problem or "")
+    assert fleet.told("DriftMended") == []
+
+
+async def test_what_still_differs_when_it_was_adopted_is_not_said_to_be_adopted() -> None:
+    fleet = await fleet_of()
+    idle(fleet)
+    change_group(fleet, allocationPolicy="static", iotHubs=["hub-9"])
+    [found] = await fleet.look()
+    with pytest.raises(Conflict, match=r"^id: it is not adopted yet: "):
+        await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
+    assert (await fleet.finding(FindingKind.GROUP_SETTINGS)).state is FindingState.OPEN
+
+
+async def test_of_what_is_being_changed_nothing_is_said_to_be_mended() -> None:
+    """It is not compared then. The next pass sees what has become of it."""
+    fleet = await fleet_of()
+    entry_of(fleet, "enabled", hierarchy().root.certificate)
+    [found] = await fleet.look()
+    idle(fleet)
+    fleet.world.conductor.down.add("hub")
+    fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
+    await fleet.world.deliver("revoke")
+    fleet.world.conductor.down.clear()
+    with pytest.raises(Overtaken, match=r"^'press' is being changed by others; the next pass looks at it again$"):
+        await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    assert (await fleet.finding(FindingKind.ENROLLMENT_FOREIGN)).state is FindingState.OPEN
+
+
+async def test_a_registration_that_another_group_has_made_and_that_stays_is_not_mended() -> None:
+    """No look at the device alone tells it: so it is read back when it was deleted."""
+    fleet = await fleet_of()
+    await take_over(fleet)
+    fleet.world.provisioning.delete_registration = partial(nothing)  # type: ignore[method-assign]
+    assert [each.kind for each in await fleet.look()] == [FindingKind.TAKEN_OVER]
+    kept = await fleet.finding(FindingKind.TAKEN_OVER)
+    assert (kept.state, kept.problem) == (
+        FindingState.OPEN,
+        "DPS still has the registration of 'press' that another group has made",
+    )
+
+
+async def nothing(_registration_id: str) -> None:
+    pass
