@@ -361,7 +361,7 @@ def test_each_setting_of_a_devices_entry_that_others_change_is_found(
 ) -> None:
     own = Own(in_use=frozenset({OWN}), all=frozenset({OWN}), given=GIVEN)
     record = device(own_entry=True, entry_settings=dict(GIVEN.settings or {}))
-    wanted = {"allocationPolicy": "static", "iotHubs": ["hub-1"]}
+    wanted: dict[str, Any] = {"allocationPolicy": "static", "iotHubs": ["hub-1"]}
     assert list(device_differences(record, Seen(entry=entry_of(clients(OWN), **wanted)), own, NOW)) == []
     seen = Seen(entry=entry_of(clients(OWN), **{**wanted, **changes}))
     [difference] = device_differences(record, seen, own, NOW)
@@ -428,7 +428,7 @@ def test_a_group_by_name_that_others_change() -> None:
 def test_each_setting_of_a_group_that_others_change_is_found(
     changes: dict[str, Any], ledger: str, service: str
 ) -> None:
-    wanted = {"allocationPolicy": "static", "iotHubs": ["hub-1"]}
+    wanted: dict[str, Any] = {"allocationPolicy": "static", "iotHubs": ["hub-1"]}
     record = group(entry_settings=wanted)
     assert differences(record, group_of(signing(CA), **wanted)) == []
     assert differences(record, group_of(signing(CA), **{**wanted, **changes})) == [

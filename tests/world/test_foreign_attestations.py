@@ -12,7 +12,7 @@ from shared.domain.attestations import admits_only, reference_attestation, x509_
 from shared.domain.authorities import AuthorityState
 from shared.domain.findings import FindingKind, FindingState, Policy
 from shared.domain.groups import CaReferences
-from shared.errors import Conflict, Overtaken
+from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.reconciliation.mending import Mending
 from tests.unit.pki.hierarchy import hierarchy
@@ -245,7 +245,7 @@ async def test_what_still_differs_when_it_was_mended_is_not_said_to_be_mended(
     [found] = await fleet.look()
     assert found.kind is kind
     with pytest.raises(
-        Conflict, match=r"^id: it is not mended yet: what was to be done about it is done, and the ledger"
+        Deferred, match=r"^the finding is not mended yet: what was to be done about it is done, and it still differs"
     ):
         await fleet.reconciler.act(found.finding_id, Policy.MEND)
     kept = await fleet.finding(kind)
@@ -259,7 +259,7 @@ async def test_what_still_differs_when_it_was_adopted_is_not_said_to_be_adopted(
     idle(fleet)
     change_group(fleet, allocationPolicy="static", iotHubs=["hub-9"])
     [found] = await fleet.look()
-    with pytest.raises(Conflict, match=r"^id: it is not adopted yet: "):
+    with pytest.raises(Deferred, match=r"^the finding is not adopted yet: "):
         await fleet.reconciler.act(found.finding_id, Policy.ADOPT)
     assert (await fleet.finding(FindingKind.GROUP_SETTINGS)).state is FindingState.OPEN
 

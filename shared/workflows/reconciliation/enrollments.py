@@ -113,9 +113,10 @@ class EnrollmentLook:
         """Judge an individual enrollment that the ledger knows no device for; one that is disabled lets nobody in."""
         if entry.get(STATUS) == "disabled":
             return None
-        present, asked_for = attestation_of(entry), await self._was_asked_for(entry)
+        present = attestation_of(entry)
         rogue = await self.rogue(present.held)
-        if rogue is None and asked_for and present.kind is AttestationKind.CLIENT_CERTIFICATES:
+        asked_for = rogue is None and await self._was_asked_for(entry)
+        if asked_for and present.kind is AttestationKind.CLIENT_CERTIFICATES:
             return None  # the app writes no other kind
         group = await self.ours.group_of(rogue[1]) if rogue is not None else None
         return unknown_enrollment(entry, registration, present, asked_for=asked_for, rogue=rogue, group=group)

@@ -104,7 +104,8 @@ class FindingActs:
         Raises:
             NotFound: it does not exist.
             Conflict: it is over, in another way.
-            Rejected, Deferred: it can't be done, or not yet, or it differs still; the finding says why. Or somebody else is about it.
+            Rejected, Deferred: it can't be done, or not yet, or it differs still: the finding says why. Or somebody
+                else is about it.
         """
         state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
         token = secrets.token_hex(8)
@@ -133,8 +134,8 @@ class FindingActs:
         if still is not None:
             done = {Policy.MEND: "mended", Policy.ADOPT: "adopted"}[policy]
             raise Deferred(
-                f"the finding is not {done} yet: what was to be done about it is done, and it still differs. The ledger "
-                f"says: {still.ledger}; {still.where}: {still.service}. The next pass looks at it again",
+                f"the finding is not {done} yet: what was to be done about it is done, and it still differs. The "
+                f"ledger says: {still.ledger}; {still.where}: {still.service}. The next pass looks at it again",
                 retry_after=_DONE_BY_THEN,
             )
         is_compared = finding.kind is FindingKind.BUNDLE_WITHOUT_CERTIFICATE or is_settled(await self._subject(finding))
