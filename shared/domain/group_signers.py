@@ -15,14 +15,36 @@ from shared.errors import Conflict
 from shared.pki import names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography import x509
 
     from shared.domain.attestations import Attestation, Entry
-    from shared.domain.groups import CaReferences
+    from shared.domain.groups import CaReferences, GroupRecord
     from shared.errors import Rejected
 
 OF_GROUPS = frozenset({AttestationKind.SIGNING_CERTIFICATES, AttestationKind.CA_REFERENCES})
 """What the app writes into the entry of a group."""
+
+
+def accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str]) -> tuple[str, str]:
+    """Say what a group is to accept, and what it accepts.
+
+    Args:
+        record: as the ledger has it.
+        entry: as DPS has it.
+        thumbprints: SHA-256 of the group's CAs, by their names.
+    """
+    present = attestation_of(entry)
+    if record.ca_references is not None:
+        kind, named = AttestationKind.CA_REFERENCES, record.ca_references.model_dump(exclude_none=True)
+        wanted_ones, held = [named[place] for place in sorted(named)], list(present.references.values())
+    else:
+        kind, issuers = AttestationKind.SIGNING_CERTIFICATES, (record.previous_issuer, record.issuer)
+        wanted_ones = [thumbprints.get(each, each) for each in issuers if each]
+        held = [each.shown for each in present.held]
+    shown = ", ".join(held) or "no CA"
+    return ", ".join(wanted_ones) or "no CA", shown if present.kind is kind else present.words
 
 
 def with_references(entry: Entry, wanted: CaReferences) -> Entry:

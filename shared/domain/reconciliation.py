@@ -16,6 +16,7 @@ from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings, own_settings, place_of, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
 from shared.domain.given_settings import UNKNOWN, Given, given_device_id, outdated
+from shared.domain.group_signers import accepted
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.hub_authentication import SELF_SIGNED, lets_in
 from shared.domain.requests import DELIVERY_LASTS
@@ -349,7 +350,7 @@ def group_differences(
             ledger=f"the group is {record.state}",
             service=f"the group is {entry.get(STATUS)}",
         )
-    expected, held = _accepted(record, entry, thumbprints)
+    expected, held = accepted(record, entry, thumbprints)
     if expected != held and not open_by:
         yield differs(
             kind=FindingKind.GROUP_CERTIFICATES, ledger=f"it accepts {expected}", service=f"it accepts {held}"
@@ -385,19 +386,6 @@ def _lets_in(entry: Entry | None, thumbprints: Mapping[str, str], authorities: C
         return frozenset()
     held = {each.thumbprint for each in attestation_of(entry).held}
     return frozenset(each for each in authorities if thumbprints.get(each) in held)
-
-
-def _accepted(record: GroupRecord, entry: Entry, thumbprints: Mapping[str, str]) -> tuple[str, str]:
-    """Say what a group is to accept, and what it accepts."""
-    present = attestation_of(entry)
-    if record.ca_references is not None:
-        kind, named = AttestationKind.CA_REFERENCES, record.ca_references.model_dump(exclude_none=True)
-        wanted_ones, held = [named[place] for place in sorted(named)], list(present.references.values())
-    else:
-        kind, issuers = AttestationKind.SIGNING_CERTIFICATES, (record.previous_issuer, record.issuer)
-        wanted_ones = [thumbprints.get(each, each) for each in issuers if each]
-        held = [each.shown for each in present.held]
-    return _named(wanted_ones), _named(held) if present.kind is kind else present.words
 
 
 def _named(values: Iterable[str], none: str = "no CA") -> str:
