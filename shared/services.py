@@ -46,6 +46,7 @@ from shared.workflows.devices.order_workflows import order_workflows
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
+from shared.workflows.devices.together import ShuttingTogether
 from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.devices.wiring import approvals_of, converger_of, directories, lifetimes, members_of
 from shared.workflows.epochs import GuardedLog, epochs_of
@@ -228,7 +229,7 @@ def build(
         groups=groups,
         requests=requests,
         converger=converger,
-        identities=identities,
+        together=ShuttingTogether(devices=devices, requests=requests, identities=identities, clock=clock),
         members=members_of(devices, orders, device_directory, records, certificates, groups=groups, clock=clock),
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,

@@ -15,8 +15,9 @@ from triggers.zones import blueprint_of
 
 _LEFT_LYING = timedelta(minutes=1)
 _RECONCILING = timedelta(seconds=45)
-_NOT_OF_REVOCATION = tuple(queue for queue in INBOUND_QUEUES if queue is not Queue.REVOCATION_REQUESTS)
-"""Queues that the zone of the poison sweep may look into; the zone of revocation looks into its own."""
+_OF_REVOCATION = (Queue.REVOCATION_REQUESTS,)
+_NOT_OF_REVOCATION = tuple(queue for queue in INBOUND_QUEUES if queue not in _OF_REVOCATION)
+"""Queues that the zone of issuing may look into and delete from; the zone of revocation has its own."""
 
 
 @blueprint_of("expiry_sweep").timer_trigger(arg_name="timer", schedule="0 10 3 * * *")
@@ -93,7 +94,7 @@ async def key_deletion(timer: func.TimerRequest) -> None:
 @sweep
 async def convergence_sweep(timer: func.TimerRequest) -> None:
     """Go on with devices that the services do not follow since a minute; every half minute."""
-    await measured(partial(services().measurements.waiting, [Queue.REVOCATION_REQUESTS]))
+    await measured(partial(services().measurements.waiting, _OF_REVOCATION))
     devices = await services().converger.sweep(older_than=_LEFT_LYING)
     log.info("convergence sweep (late: %s): %d devices", timer.past_due, devices)
 
@@ -125,9 +126,17 @@ async def epoch_upkeep(timer: func.TimerRequest) -> None:
 @blueprint_of("in_hand_sweep").timer_trigger(arg_name="timer", schedule="5,35 * * * * *")
 @sweep
 async def in_hand_sweep(timer: func.TimerRequest) -> None:
-    """Take up what killed workers had in hand; every half minute."""
-    sent = await services().in_hand.sweep()
+    """Take up what killed workers had in hand, but for revocations; every half minute."""
+    sent = await services().in_hand.sweep(_NOT_OF_REVOCATION)
     log.info("in-hand sweep (late: %s): %d messages", timer.past_due, sent)
+
+
+@blueprint_of("revocation_in_hand_sweep").timer_trigger(arg_name="timer", schedule="20,50 * * * * *")
+@sweep
+async def revocation_in_hand_sweep(timer: func.TimerRequest) -> None:
+    """Take up the revocations that killed workers had in hand; every half minute."""
+    sent = await services().in_hand.sweep(_OF_REVOCATION)
+    log.info("in-hand sweep of revocations (late: %s): %d messages", timer.past_due, sent)
 
 
 @blueprint_of("takeover_sweep").timer_trigger(arg_name="timer", schedule="15 2,17,32,47 * * * *")

@@ -8,18 +8,24 @@ import re
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.contracts.messages import MESSAGE_LIMIT, Queue, anew, left_behind, read_message
+from shared.contracts.messages import INBOUND_QUEUES, MESSAGE_LIMIT, Queue, anew, left_behind, read_message
 from shared.ledger.in_hand import InHandRows
 from shared.workflows.intake.in_hand import InHand
 from tests.unit.pki.hierarchy import NOW
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues, Table
+from triggers.timers import _NOT_OF_REVOCATION, _OF_REVOCATION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TIMERS = Path(__file__).parents[2] / "triggers" / "timers.py"
 QUEUE = Queue.RENEWAL_REQUESTS
+SWEPT = tuple(each for each in INBOUND_QUEUES if each is not Queue.REVOCATION_REQUESTS)
 BODY = {"requestId": "r-1", "registrationId": "press-1"}
 
 
@@ -92,14 +98,14 @@ async def test_a_killed_workers_messages_are_sent_again_once(factory: Factory) -
         async with living.holding(QUEUE, "m-2", text()):
             for _ in range(49):
                 await factory.second()
-            assert await living.sweep() == 0
+            assert await living.sweep(SWEPT) == 0
             for _ in range(2):
                 await factory.second()
-            assert await living.sweep() == 1
+            assert await living.sweep(SWEPT) == 1
             assert [read_message(each).data for each in factory.sent()] == [BODY]
             assert read_message(factory.sent()[0]).time == NOW
             assert factory.rows() == {("!workers", "living"), ("living", "m-2")}
-            assert await living.sweep() == 0
+            assert await living.sweep(SWEPT) == 0
 
 
 def taken(factory: Factory, queue: str = QUEUE) -> tuple[str, str]:
@@ -110,14 +116,14 @@ def taken(factory: Factory, queue: str = QUEUE) -> tuple[str, str]:
     return message.message_id, message.receipt
 
 
-async def swept(factory: Factory, queue: str, message_id: str, receipt: str) -> list[str]:
+async def swept(factory: Factory, queue: str, message_id: str, receipt: str, queues: Sequence[Queue]) -> list[str]:
     """Kill a worker that has a message in hand, have another one sweep, and name what its queue has then."""
     killed, living = factory.worker("killed"), factory.worker("living")
     async with killed.holding(queue, message_id, text(), receipt=receipt):
         await factory.settle()
         factory.pauses.clear()
         await factory.second(60)
-        assert await living.sweep() == 1
+        assert await living.sweep(queues) == (queue in queues)
     return [each.message_id for each in factory.queues.queues[queue]]
 
 
@@ -130,16 +136,30 @@ async def test_a_message_of_which_a_copy_was_sent_does_not_come_back(factory: Fa
     message_id, receipt = taken(factory)
     for _ in range(renewals):
         factory.queues.lease(QUEUE, factory.queues.queues[QUEUE][0], lease=timedelta(minutes=10))
-    present = await swept(factory, QUEUE, message_id, receipt)
+    present = await swept(factory, QUEUE, message_id, receipt, SWEPT)
     assert len(present) == 1 + renewals
     assert present.count(message_id) == renewals
 
 
-async def test_a_revocation_is_not_taken_away_by_a_zone_that_may_not(factory: Factory) -> None:
-    message_id, receipt = taken(factory, Queue.REVOCATION_REQUESTS)
-    present = await swept(factory, Queue.REVOCATION_REQUESTS, message_id, receipt)
-    assert message_id in present
-    assert len(present) == 2
+async def test_a_revocation_is_left_to_the_zone_that_may_delete_its_message(factory: Factory) -> None:
+    """The zone of issuing leaves it as it is, and that of revocation puts a copy of it in its place."""
+    revocations = Queue.REVOCATION_REQUESTS
+    message_id, receipt = taken(factory, revocations)
+    assert await swept(factory, revocations, message_id, receipt, SWEPT) == [message_id]
+    assert ("killed", message_id) in factory.rows()
+    assert await factory.worker("another").sweep([revocations]) == 1
+    assert message_id not in [each.message_id for each in factory.queues.queues[revocations]]
+    assert factory.rows() == set()
+
+
+def test_each_queue_is_swept_by_one_timer_in_the_zone_that_takes_its_messages() -> None:
+    """Only there may a message be deleted that its killed worker has leased."""
+    zones = json.loads((TIMERS.parents[1] / "infra" / "zones.json").read_text(encoding="utf-8"))["zones"]
+    of_timer = {"in_hand_sweep": _NOT_OF_REVOCATION, "revocation_in_hand_sweep": _OF_REVOCATION}
+    assert sorted(queue for queues in of_timer.values() for queue in queues) == sorted(INBOUND_QUEUES)
+    for timer, queues in of_timer.items():
+        [zone] = [each for each in zones.values() if timer in each["functions"]]
+        assert {each.value.replace("-", "_") for each in queues} <= set(zone["functions"])
 
 
 async def test_a_worker_that_works_for_long_says_that_it_is_alive(factory: Factory) -> None:
@@ -148,7 +168,7 @@ async def test_a_worker_that_works_for_long_says_that_it_is_alive(factory: Facto
         await factory.settle()
         for _ in range(300):
             await factory.second()
-            assert await other.sweep() == 0
+            assert await other.sweep(SWEPT) == 0
     await factory.second()
     assert factory.rows() == set()
 
@@ -182,7 +202,7 @@ async def test_a_worker_that_was_only_slow_goes_on_and_leaves_nothing(factory: F
     async with slow.holding(QUEUE, "m-1", text()):
         await factory.settle()
         factory.now += timedelta(minutes=2)
-        assert await other.sweep() == 1
+        assert await other.sweep(SWEPT) == 1
         await factory.second()
     await factory.second()
     await factory.second()
@@ -206,7 +226,7 @@ def test_a_message_without_room_for_the_count_is_left_to_its_lease() -> None:
     assert left_behind(json.dumps({**BODY, "csr": "x" * (MESSAGE_LIMIT - 200)}), QUEUE, asked_at=NOW) is None
 
 
-@pytest.mark.parametrize("timer", ["convergence_sweep", "group_sweep", "in_hand_sweep"])
+@pytest.mark.parametrize("timer", ["convergence_sweep", "group_sweep", "in_hand_sweep", "revocation_in_hand_sweep"])
 def test_what_nobody_has_seen_to_for_a_minute_is_gone_on_with_within_90_seconds(timer: str) -> None:
     """A record is left to its worker for a minute, and then it is the next tick's."""
     schedule = rf'"{timer}"\).timer_trigger\(arg_name="timer", schedule="([\d,]+) \* \* \* \* \*"\)'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from shared.contracts.devices import CertificateRenewal, MemberRevocation, RevocationRequest, revocation_request
 from shared.contracts.messages import Queue
 from shared.domain.request_parts import PartNote
-from shared.domain.requests import RequestRecord, RequestState, done
+from shared.domain.requests import RequestRecord, done, rejected
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred, NotAuthentic, Rejected, UnderWay
 from shared.ledger.requests import Requests
@@ -84,12 +84,27 @@ async def test_a_revocation_of_a_group_without_devices_is_done_at_once() -> None
     assert await shown(scene) == ("done", {})
 
 
+@dataclass
+class RevokedMeanwhile:
+    """A group's devices, of which somebody revokes one for good when it has been read."""
+
+    scene: DeviceScene
+
+    async def page(self, *asked: Any, **page: Any) -> Any:
+        found = await self.scene.revocations.members.page(*asked, **page)
+        await self.scene.revoke(registration_id="press")
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scene.revocations.members, name)
+
+
 async def test_a_device_that_can_not_be_revoked_is_counted_as_failed() -> None:
     """It was revoked for good before it was put on hold; the others are on hold, and the request ends."""
     scene, hold = await line(), WANTED.model_copy(update={"reason": RevocationReason.CERTIFICATE_HOLD})
+    members: Any = RevokedMeanwhile(scene)
     with pytest.raises(UnderWay):
-        await scene.revocations.carry_out(hold)
-    await scene.revoke(registration_id="press")
+        await replace(scene.revocations, members=members).carry_out(hold)
     with pytest.raises(Rejected, match="'press' is revoked for good"):
         await carry_out(scene, "press")
     await carry_out(scene, "drill")
@@ -134,21 +149,9 @@ async def test_a_refused_part_that_is_replayed_is_counted_anew() -> None:
     """As long as its request has not ended."""
     scene = await line()
     await deliver(scene)
-    await scene.revoke(registration_id="press", reason=RevocationReason.CERTIFICATE_HOLD)
-    record = await scene.requests.find(KIND, "all")
-    assert record is not None
-    part = revocation_request(parts(scene)["press"])
-    assert isinstance(part, MemberRevocation)
-    await scene.requests.refuse(
-        RequestRecord(
-            kind=KIND,
-            request_id="all",
-            member="press",
-            fingerprint=part.fingerprint,
-            received_at=NOW,
-            state=RequestState.REJECTED,
-        )
-    )
+    part = await scene.requests.find(KIND, "all", "press")
+    assert part is not None
+    await scene.requests.enter(part, rejected(NOW, ()))
     await deliver(scene)
     assert await shown(scene) == ("running", {"queued": 3, "failed": 1})
     await carry_out(scene, "press")

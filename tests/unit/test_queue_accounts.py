@@ -293,7 +293,7 @@ async def test_what_a_killed_worker_had_in_hand_goes_back_into_the_other_account
     subject = InHand(rows=rows, queues=queues, clock=lambda: later)
     for _ in range(2):
         with pytest.raises(ServiceRequestError):
-            await subject.sweep()
+            await subject.sweep(INBOUND_QUEUES)
     assert [each[0] for each in shared.sent] == ["renewal-requests"]
     assert [each.queue for each in await rows.of("killed")] == ["certificate-requests"]
 

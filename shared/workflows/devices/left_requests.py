@@ -39,7 +39,10 @@ class LeftRequests:
         if device is None or not device.record.settled or left.act not in device.record.acts:
             return
         known = await self.requests.at(left.request)
-        if known is None or known.record.state in ENDED:
+        if known is None:
+            return
+        if known.record.state in ENDED:
+            await self.requests.note(known.record)  # who ended it may have been killed before that was counted
             return
         if self.requests.trail is not None:
             await self.requests.trail.brought_about(known.record)

@@ -27,6 +27,7 @@ from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.members import NOT_REVOKED
+from shared.workflows.devices.together import act_of, revoking
 from shared.workflows.groups.entries import unknown
 from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.requests import Part, led_to_by, part_for
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.devices.identities import DeviceIdentities
     from shared.workflows.devices.issuers_devices import Member
     from shared.workflows.devices.members import Members
     from shared.workflows.devices.places import Places
+    from shared.workflows.devices.together import ShuttingTogether
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.intake.parts import Parts
 
@@ -65,7 +66,7 @@ class Revocations:
     groups: Groups
     requests: Requests
     converger: DeviceConverger
-    identities: DeviceIdentities
+    together: ShuttingTogether
     members: Members
     unrepeated: int
     hub_units: int
@@ -153,7 +154,7 @@ class Revocations:
 
     async def _act(self, request: RevocationRequest) -> tuple[str, _Act]:
         """Find the device that a request is about, and what it does to it."""
-        at, act = self.clock(), _act_of(request)
+        at, act = self.clock(), act_of(request)
         reason, correlation = request.reason, request.request_id
         reinstate = request.action is RevocationAction.REINSTATE
         if request.registration_id is not None:
@@ -162,9 +163,7 @@ class Revocations:
                 return request.registration_id, partial(revocation.deleted, act=act, at=at, correlation=correlation)
             if reinstate:
                 return request.registration_id, partial(revocation.reinstated, act=act, at=at, correlation=correlation)
-            return request.registration_id, partial(
-                revocation.revoked, act=act, reason=reason, at=at, correlation=correlation
-            )
+            return request.registration_id, revoking(request, at)
         serial_number = request.serial_number or ""
         owner = await self._owner(serial_number)
 
@@ -180,7 +179,7 @@ class Revocations:
             if record.certificate is not None and record.certificate.serial_number == serial_number:
                 if reinstate:
                     return revocation.reinstated(record, act=act, at=at, correlation=correlation)
-                return revocation.revoked(record, act=act, reason=reason, at=at, correlation=correlation)
+                return revoking(request, at)(record)
             if reinstate:
                 return revocation.former_reinstated(record, serial_number, act=act, at=at, correlation=correlation)
             return revocation.former_revoked(
@@ -255,12 +254,7 @@ class Revocations:
             began = self.clock()
             page, continuation = await self.members.page(request, size=size, continuation=before.continuation or None)
             concerned = [member for member in page if _concerned(member.device, request.action)]
-            if request.action is RevocationAction.REVOKE:
-                # The hubs first, and together: it shuts the devices out at once, and saves a call for each.
-                whole = [member.device for member in concerned if member.serial_number is None]
-                await self.identities.disable_many(whole, reason=f"certificate revoked: {request.reason.value}")
-            for several in batched(concerned, _AT_ONCE, strict=False):
-                await asyncio.gather(*(self._ask(request, accepted, member) for member in several))
+            await self._ask(request, accepted, concerned)
             takes = timedelta(minutes=len(concerned) / request.per_minute) if request.per_minute else timedelta()
             after = before.changed(
                 continuation=continuation,
@@ -282,25 +276,17 @@ class Revocations:
                 f"its pace: {progress.queued} devices are asked for, {request.per_minute} a minute", retry_after=ahead
             )
 
-    async def _ask(self, request: RevocationRequest, accepted: RequestRecord, member: Member) -> None:
-        """Ask for one device of many, or for one certificate alone, whose device goes on."""
-        if member.serial_number is not None:
-            alone = RevocationRequest(
-                request_id=led_to_by(accepted, "revoked-certificate", member.serial_number),
-                serial_number=member.serial_number,
-                reason=request.reason,
-            )
-            await self.parts.ask(accepted, alone)
-            return
-        registration_id = member.device.registration_id
-        single = MemberRevocation(
-            request_id=request.request_id,
-            registration_id=registration_id,
-            reason=request.reason,
-            action=request.action,
-            part=part_for(accepted, registration_id).token,
-        )
-        await self.parts.ask(accepted, single)
+    async def _ask(self, request: RevocationRequest, accepted: RequestRecord, members: Iterable[Member]) -> None:
+        """Ask for some devices of many, and have those that are revoked shut out together before their turn comes."""
+        wanted = [_wanted(request, accepted, each) for each in members]
+        parts = list[RevocationRequest]()
+        for several in batched(wanted, _AT_ONCE, strict=False):
+            parts += await asyncio.gather(*(self.parts.expect(accepted, each) for each in several))
+        if request.action is RevocationAction.REVOKE:
+            whole = [each for each in parts if isinstance(each, MemberRevocation)]
+            await self.together.shut_out(whole, request.reason)
+        for some in batched(parts, _AT_ONCE, strict=False):
+            await asyncio.gather(*(self.parts.send(accepted, each) for each in some))
 
 
 async def revocable(counts: Directory, group_id: str) -> int:
@@ -309,14 +295,27 @@ async def revocable(counts: Directory, group_id: str) -> int:
     return sum(states[each.value] for each in DeviceState if each not in NOT_REVOKED)
 
 
+def _wanted(request: RevocationRequest, accepted: RequestRecord, member: Member) -> RevocationRequest:
+    """Give what is asked for one device of many, or for one certificate alone, whose device goes on."""
+    if member.serial_number is not None:
+        return RevocationRequest(
+            request_id=led_to_by(accepted, "revoked-certificate", member.serial_number),
+            serial_number=member.serial_number,
+            reason=request.reason,
+        )
+    registration_id = member.device.registration_id
+    return MemberRevocation(
+        request_id=request.request_id,
+        registration_id=registration_id,
+        reason=request.reason,
+        action=request.action,
+        part=part_for(accepted, registration_id).token,
+    )
+
+
 def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:
     """Tell whether a group's request is about a device. One on hold may be revoked for good, and be reinstated."""
     if action is RevocationAction.REINSTATE:
         return device.on_hold
     issued = device.unseen or any(each.issued for each in device.held)
     return issued and (device.on_hold or device.state not in {DeviceState.REVOKED, DeviceState.DELETED})
-
-
-def _act_of(request: RevocationRequest) -> str:
-    """Name a request among a device's acts; the parts of a group's request differ by their device."""
-    return f"{request.action} {request.request_id}"

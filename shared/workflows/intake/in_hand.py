@@ -19,11 +19,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.contracts.messages import Queue
 from shared.domain.in_hand import HeldMessage, WorkerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Container
     from datetime import datetime
 
     from shared.ledger.in_hand import InHandRows
@@ -36,9 +35,6 @@ WRITE_EVERY = 0.25
 
 SEEN_EVERY = 15.0
 """Seconds after which a worker says that it is still alive."""
-
-_OF_OTHERS = frozenset({Queue.REVOCATION_REQUESTS})
-"""Queues from which the sweep's zone may not delete: it has no right to keep a device from being shut out."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,14 +107,19 @@ class InHand:
             await self.rows.leave(self.worker)
             self._seen_at = None
 
-    async def sweep(self) -> int:
-        """Put what killed workers had in hand into its queues once more, and give how many messages that were."""
+    async def sweep(self, queues: Container[str]) -> int:
+        """Put what killed workers had in hand into its queues once more, and give how many messages that were.
+
+        Args:
+            queues: those of the sweep's zone. It may delete from no others: a message of which there is a copy would
+                come back after its lease.
+        """
         sent, failed = 0, list[Exception]()
         for worker in await self.rows.workers():
             if worker.worker == self.worker or not worker.is_gone(self.clock()):
                 continue
             left, taken_up = await self.rows.of(worker.worker), list[str]()
-            for each in left:
+            for each in (held for held in left if held.queue in queues):
                 try:
                     await self.queues.send(each.queue, each.text)
                     taken_up.append(each.message_id)
@@ -130,14 +131,15 @@ class InHand:
             if len(taken_up) == len(left):
                 await self.rows.leave(worker.worker)
             sent += len(taken_up)
-            _log.warning("a worker was killed, and %d messages that it had in hand are taken up", len(taken_up))
+            if taken_up:
+                _log.warning("a worker was killed, and %d messages that it had in hand are taken up", len(taken_up))
         if failed:
             raise failed[0]
         return sent
 
     async def _take_away(self, held: HeldMessage) -> None:
         """Delete a message of which a copy was sent, unless the host has renewed its lease, or somebody else has it."""
-        if held.receipt is None or held.queue in _OF_OTHERS:
+        if held.receipt is None:
             return
         try:
             await self.queues.delete(held.queue, held.message_id, held.receipt)

@@ -48,10 +48,16 @@ class Parts:
     outbox: Outbox
     clock: Clock
 
-    async def ask(self, whole: RequestRecord, wanted: RevocationRequest | CertificateRenewal) -> None:
-        """Ask for a part of a request; it is counted before it is sent, so that none is left out.
+    async def ask[Wanted: RevocationRequest | CertificateRenewal](self, whole: RequestRecord, wanted: Wanted) -> None:
+        """Ask for a part of a request; it is counted before it is sent, so that none is left out."""
+        await self.send(whole, await self.expect(whole, wanted))
 
-        However often it is asked for, what was asked first counts: its device may look otherwise by then.
+    async def expect[Wanted: RevocationRequest | CertificateRenewal](
+        self, whole: RequestRecord, wanted: Wanted
+    ) -> Wanted:
+        """Have a part of a request counted that is about to be sent, and give it as it was asked for first.
+
+        However often it is asked for, that counts: its device may look otherwise by then.
 
         Args:
             whole: the request.
@@ -66,15 +72,18 @@ class Parts:
             noted_at=self.clock(),
         )
         known = await self.requests.expect_part(note)
-        await self._send(known if known.asks is not None else note)
+        first: Wanted = wanted if known.asks is None else _asked_by(known)
+        return first
 
-    async def _send(self, note: PartNote) -> None:
-        kind = Queue(note.kind)
-        wanted = _READ[kind](json.loads(note.asks or "{}"))
+    async def send(self, whole: RequestRecord, wanted: RevocationRequest | CertificateRenewal) -> None:
+        """Send a part of a request, which is counted."""
+        await self._send(Queue(whole.kind), wanted, whole.request_id)
+
+    async def _send(self, kind: Queue, wanted: RevocationRequest | CertificateRenewal, whole: str) -> None:
         if isinstance(wanted, MemberRevocation):
             await self.outbox.order(kind, wanted)
         else:
-            await submit(self.requests, self.outbox, kind, wanted, self.clock, whole=note.whole)
+            await submit(self.requests, self.outbox, kind, wanted, self.clock, whole=whole)
 
     async def count(self, whole: RequestRecord) -> PartCounts:
         """Count the parts of a request, enter how far they are, and send those that were not sent."""
@@ -82,7 +91,7 @@ class Parts:
         await self.requests.enter(whole, counted(counts))
         for note in counts.unsent:
             if note.asks is not None:
-                await self._send(note)
+                await self._send(Queue(note.kind), _asked_by(note), note.whole)
                 await self.requests.part_sent(note)
         return counts
 
@@ -104,3 +113,8 @@ class Parts:
                 "as rejections, to be replayed or closed",
                 retry_after=_LONGEST,
             )
+
+
+def _asked_by(note: PartNote) -> Any:
+    """Give what a part asks for, as it was counted first."""
+    return _READ[Queue(note.kind)](json.loads(note.asks or "{}"))
