@@ -55,8 +55,12 @@ class Findings:
         over = {each.value: each.value for each in FindingState if each not in _THERE}
         terms = ["PartitionKey eq @partition", "kind eq @kind", *(f"state ne @{name}" for name in over)]
         condition, parameters = " and ".join(terms), {"partition": _FINDINGS, "kind": kind.value, **over}
-        found, _ = await self._rows.page(condition, parameters, size=limit, continuation=None)
-        return list(found)
+        found: list[FindingRecord] = []
+        async for record in self._rows.list(condition, parameters):
+            found.append(record)
+            if len(found) == limit:
+                break
+        return found
 
     async def not_seen_by(self, reconciliation_id: str) -> AsyncIterator[FindingRecord]:
         """List those that are there as far as is known, and that a pass has not seen."""

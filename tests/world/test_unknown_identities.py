@@ -6,6 +6,7 @@ A hub lets in who has an identity. DPS may have left it behind, or may have made
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -380,6 +381,20 @@ async def test_a_pass_over_the_device_alone_shuts_it_as_well() -> None:
     begun = await fleet.reconciler.begin(registration_id=DEVICE)
     await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
     assert enabled(fleet) == set()
+
+
+async def test_the_devices_are_compared_with_some_of_the_unknown_identities_that_are_there() -> None:
+    """Those whose findings are closed among them, and none that is over."""
+    fleet = await two_hubs()
+    for number in range(4):
+        fleet.world.hubs.enter(SECOND, f"{STRANGER}-{number}", COPIED)
+    found = await fleet.look()
+    await fleet.reconciler.close(found[0].finding_id, "theirs")
+    await fleet.reconciler.end(found[1].finding_id, FindingState.GONE)
+    listed = partial(fleet.reconciler.findings.of_kind, FindingKind.IDENTITY_UNKNOWN)
+    there = {each.finding_id for each in found} - {found[1].finding_id}
+    assert {each.finding_id for each in await listed(limit=1000)} == there
+    assert len(await listed(limit=2)) == 2
 
 
 # --- pages ---
