@@ -18,7 +18,7 @@ from shared.workflows.reconciliation.mending import Mending
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts
 from tests.world.groups_world import authority
-from tests.world.services import with_info
+from tests.world.services import HUB, with_info
 from tests.world.test_reconciliation import (
     CA,
     CAN_BE_MENDED,
@@ -34,7 +34,7 @@ from tests.world.test_reconciliation import (
     set_ca,
     take_over,
 )
-from tests.world.test_unknown_enrollments import STRANGER, asked_for
+from tests.world.test_unknown_enrollments import STRANGER, asked_for, enroll
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
@@ -209,6 +209,51 @@ async def test_an_unknown_group_that_accepts_a_ca_of_ours_and_something_new_is_f
     made = {"enrollmentGroupId": "zz-line", "attestation": attestation, "etag": '"theirs"'}
     groups["zz-line"] = {**groups[GROUP], **made}
     assert [(each.kind, each.subject) for each in await fleet.look()] == [(FindingKind.GROUP_UNKNOWN, "zz-line")]
+
+
+# --- what a key has left behind in a hub ---
+
+
+def registered_by_key(fleet: Fleet, registration_id: str) -> None:
+    """Have whoever has the key register with the entry: DPS makes an identity of its keys, without a thumbprint."""
+    fleet.world.hubs.enter(HUB, DEVICE, authentication="sas")
+    registration = {"registrationId": registration_id, "status": "assigned", "assignedHub": HUB, "deviceId": DEVICE}
+    fleet.world.provisioning.registrations[registration_id] = registration
+
+
+async def test_a_device_that_was_registered_by_the_key_of_its_entry_gets_its_certificates_in_its_hub_as_well() -> None:
+    """Both are found. To mend the entry is to mend the identity."""
+    fleet = await fleet_of()
+    attest(fleet, BY_KEY)
+    registered_by_key(fleet, DEVICE)
+    found = {each.kind: each for each in await fleet.look()}
+    assert found.keys() == {FindingKind.ENROLLMENT_FOREIGN, FindingKind.IDENTITY_AUTHENTICATION}
+    mended = await fleet.reconciler.act(found[FindingKind.ENROLLMENT_FOREIGN].finding_id, Policy.MEND)
+    assert mended.state is FindingState.MENDED
+    own = await newest(fleet)
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert admits_only(fleet.world.provisioning.enrollments[DEVICE], [own])
+    assert (identity.authentication, identity.thumbprints) == ("selfSigned", {names.sha256_thumbprint(own)})
+    assert await fleet.look() == []
+
+
+async def test_an_identity_of_ours_that_an_unknown_device_has_taken_by_its_key_is_found_and_given_back() -> None:
+    """Its entry names the device id of a device of ours. To mend the entry is to shut it, and the identity stays."""
+    fleet = await fleet_of(enrollmentUnknown=Policy.MEND)
+    enroll(fleet, hierarchy().root.certificate, attestation=BY_KEY, deviceId=DEVICE)
+    registered_by_key(fleet, STRANGER)
+    await fleet.look()
+    assert (await fleet.finding(FindingKind.ENROLLMENT_UNKNOWN)).state is FindingState.MENDED
+    assert fleet.world.provisioning.enrollments[STRANGER]["provisioningStatus"] == "disabled"
+    [left] = await fleet.look()
+    assert (left.kind, left.subject) == (FindingKind.IDENTITY_AUTHENTICATION, DEVICE)
+    assert (await fleet.reconciler.act(left.finding_id, Policy.MEND)).state is FindingState.MENDED
+    identity = fleet.world.hubs.identities[HUB, DEVICE]
+    assert (identity.authentication, identity.thumbprints) == (
+        "selfSigned",
+        {names.sha256_thumbprint(await newest(fleet))},
+    )
+    assert await fleet.look() == []
 
 
 # --- done is what is gone ---
