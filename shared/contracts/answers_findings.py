@@ -143,12 +143,22 @@ class ReconciliationRequest(Contract):
         return self
 
 
+class UnreadSubject(Contract):
+    """What a pass could not compare: the id of a device, a group or a CA, or the name of a hub."""
+
+    model_config = with_example({"subject": "press-17", "why": "the IoT hub does not answer"})
+
+    subject: str
+    why: str
+
+
 class Reconciliation(Contract):
     """A pass of reconciliation.
 
     ``lookedAt`` counts what was compared by stage, ``calls`` the calls by service, ``found`` the differences by kind.
-    ``unread`` counts what could not be compared, since a service did not answer: devices, identities, and each hub that
-    did not list its identities. The next pass looks at them.
+    ``unread`` counts what could not be compared, since a service did not answer, or the app met what it does not know:
+    devices, groups, CAs, identities, and each hub that did not list its identities. The next pass looks at them.
+    ``unreadSubjects`` names the first twenty, with why: of these a pass says nothing else.
     ``continuesAt`` is the time from which on it may use the services again, if it has used its share.
     """
 
@@ -165,7 +175,8 @@ class Reconciliation(Contract):
             "lookedAt": {"registrations": 40, "identities": 40, "devices": 40},
             "calls": {"dps": 4, "queries hub-1.azure-devices.net": 2},
             "found": {"identityDisabled": 1},
-            "unread": 0,
+            "unread": 1,
+            "unreadSubjects": [{"subject": "press-17", "why": "the IoT hub does not answer"}],
         }
     )
 
@@ -181,6 +192,7 @@ class Reconciliation(Contract):
     calls: dict[str, Annotated[int, Field(ge=0)]]
     found: dict[str, Annotated[int, Field(ge=0)]]
     unread: int
+    unread_subjects: tuple[UnreadSubject, ...]
 
 
 class ReconciliationPage(Contract):

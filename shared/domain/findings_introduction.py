@@ -24,8 +24,14 @@ identity of others with a symmetric key is not a finding, since others may share
 
 What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
 `mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or
-`.../close` with a comment: a finding that is closed is not told again while it lasts. `DriftMended` is sent when one is
-mended.
+`.../close` with a comment: a finding that is closed is not told again while it lasts. When one was mended or adopted,
+what it is about is looked at again. A finding that differs still stays open, and its `problem` says what differs.
+`DriftMended` is sent when one is mended.
+
+Whatever attestation others put into an entry is compared: certificates of the device or of CAs, CAs by name, a
+symmetric key, a TPM, none, more than one of these, or one that this version does not know. An enabled entry of a device
+that is shut out is `doorOpen`, whatever it accepts. What could not be looked at is counted in a pass's `unread`. The
+first twenty are named in its `unreadSubjects`, with why. A pass says nothing else of them.
 
 Made from `shared/domain/findings.py`; a test keeps it so.
 """

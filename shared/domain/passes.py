@@ -29,6 +29,10 @@ class Stage(StrEnum):
     GONE = "gone"
 
 
+NAMED = 20
+"""So many of what could not be compared are named by a pass; the log has all of them."""
+
+
 class ReconciliationState(StrEnum):
     """How far a pass is."""
 
@@ -62,12 +66,13 @@ class ReconciliationRecord(Record):
         looked_at: how many of each were compared, by stage.
         calls: how many were made, by service.
         found: how many differences were seen, by kind.
-        unread: how many devices could not be compared.
+        unread: how many devices, groups or other things could not be compared.
+        unread_subjects: the first of them, by their ids, with why.
         spent: by service, what the steps of the last minute have used.
     """
 
     lifecycle = lifecycles.RECONCILIATION
-    documents: ClassVar[frozenset[str]] = frozenset({"looked_at", "calls", "found", "spent"})
+    documents: ClassVar[frozenset[str]] = frozenset({"looked_at", "calls", "found", "unread_subjects", "spent"})
 
     reconciliation_id: str
     began_at: datetime
@@ -82,6 +87,7 @@ class ReconciliationRecord(Record):
     calls: dict[str, int] = Field(default_factory=dict)
     found: dict[str, int] = Field(default_factory=dict)
     unread: int = 0
+    unread_subjects: dict[str, str] = Field(default_factory=dict)
     spent: dict[str, tuple[Calls, ...]] = Field(default_factory=dict)
     ended_at: datetime | None = None
 

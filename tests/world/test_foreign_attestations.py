@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from shared.domain.attestations import admits_only, reference_attestation, x509_
 from shared.domain.authorities import AuthorityState
 from shared.domain.findings import FindingKind, FindingState, Policy
 from shared.domain.groups import CaReferences
+from shared.domain.passes import ReconciliationRecord
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
+from shared.workflows.reconciliation.answers import shown_pass
 from shared.workflows.reconciliation.mending import Mending
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts
@@ -38,6 +41,7 @@ from tests.world.test_unknown_enrollments import STRANGER, asked_for, enroll
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
+    from shared.workflows.reconciliation.groups import GroupLook
     from tests.world.test_reconciliation import Fleet, Plant
 
 BY_KEY: dict[str, Any] = {"type": "symmetricKey", "symmetricKey": None, "tpm": None, "x509": None}
@@ -233,7 +237,7 @@ async def test_a_device_that_was_registered_by_the_key_of_its_entry_gets_its_cer
     own = await newest(fleet)
     identity = fleet.world.hubs.identities[HUB, DEVICE]
     assert admits_only(fleet.world.provisioning.enrollments[DEVICE], [own])
-    assert (identity.authentication, identity.thumbprints) == ("selfSigned", {names.sha256_thumbprint(own)})
+    assert (identity.authentication, identity.thumbprints) == ("selfSigned", frozenset({names.sha256_thumbprint(own)}))
     assert await fleet.look() == []
 
 
@@ -251,7 +255,7 @@ async def test_an_identity_of_ours_that_an_unknown_device_has_taken_by_its_key_i
     identity = fleet.world.hubs.identities[HUB, DEVICE]
     assert (identity.authentication, identity.thumbprints) == (
         "selfSigned",
-        {names.sha256_thumbprint(await newest(fleet))},
+        frozenset({names.sha256_thumbprint(await newest(fleet))}),
     )
     assert await fleet.look() == []
 
@@ -339,3 +343,51 @@ async def test_a_registration_that_another_group_has_made_and_that_stays_is_not_
 
 async def nothing(_registration_id: str) -> None:
     pass
+
+
+# --- what could not be looked at ---
+
+
+async def test_a_pass_names_what_it_could_not_look_at_and_why() -> None:
+    """Whatever has failed, a service or the app itself: nothing else is said of it, so it must not look as if all is well."""
+    fleet = await fleet_of()
+
+    async def fail(_group_id: str, _budget: Any) -> list[Any]:
+        raise KeyError("x509")
+
+    walk = dataclasses.replace(fleet.reconciler.walk, groups=Failing(fleet.reconciler.walk.groups, fail))  # type: ignore[arg-type]
+    fleet.reconciler = dataclasses.replace(fleet.reconciler, walk=walk)
+    assert await fleet.look() == []
+    [done] = await fleet.reconciler.passes.all()
+    shown = shown_pass(done, fleet.reconciler.share)
+    assert shown["unread"] == 1
+    assert shown["unreadSubjects"] == [{"subject": GROUP, "why": "KeyError; the log says more"}]
+
+
+async def test_a_pass_names_twenty_of_what_it_could_not_look_at() -> None:
+    fleet = await fleet_of()
+    before = ReconciliationRecord(
+        reconciliation_id="r",
+        began_at=fleet.world.now,
+        unread=20,
+        unread_subjects={f"press-{number:03}": "down" for number in range(20)},
+    )
+    await fleet.reconciler.passes.try_insert(before)
+    fleet.world.conductor.down.add("hub")
+    for _ in range(20):
+        await fleet.reconciler.carry_on("r", until=fleet.world.now + timedelta(hours=1))
+        fleet.world.now += timedelta(minutes=1)
+    done = await fleet.reconciler.describe("r")
+    assert done.unread > 20
+    assert done.unread_subjects == before.unread_subjects
+
+
+class Failing:
+    """Looks at groups, and fails at each."""
+
+    def __init__(self, looks: GroupLook, differences: Any) -> None:
+        self._looks = looks
+        self.differences = differences
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._looks, name)

@@ -78,4 +78,5 @@ def shown_pass(record: ReconciliationRecord, share: Share) -> dict[str, Any]:
         "calls": record.calls,
         "found": record.found,
         "unread": record.unread,
+        "unreadSubjects": [{"subject": each, "why": why} for each, why in sorted(record.unread_subjects.items())],
     }

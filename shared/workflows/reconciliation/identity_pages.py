@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.passes import Stage
-from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Step, looked_after, step_of
+from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Step, looked_after, step_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,9 +50,9 @@ class IdentityPages:
         budget.queries(hub)
         try:
             page, continuation = await self.hubs.page(hub, size=PAGE, continuation=here.continuation)
-        except Exception:  # noqa: BLE001 - a hub that is down must not keep the others from being compared
+        except Exception as error:  # noqa: BLE001 - a hub that is down must not keep the others from being compared
             _log.exception("%s does not answer: its identities are not looked at from here on", hub)
-            return Step(place=following, unread=1)
+            return Step(place=following, unread={hub: f"its identities can't be listed: {why(error)}"})
         if continuation is not None:
             following = place.entered(Stage.IDENTITIES, hub, continuation)
         known = {each.device_id: each for each in page if here.comes(each.device_id)}

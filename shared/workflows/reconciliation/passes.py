@@ -16,10 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from shared.domain.findings import FindingKind, FindingState, SubjectKind
-from shared.domain.passes import ReconciliationRecord, ReconciliationState, Stage
+from shared.domain.passes import NAMED, ReconciliationRecord, ReconciliationState, Stage
 from shared.errors import Deferred, NotFound
 from shared.workflows.reconciliation.finding_acts import FindingActs
 from shared.workflows.reconciliation.steps import Step, step_of
@@ -176,7 +177,8 @@ class Reconciler(FindingActs):
             "looked_at": counted.looked_at,
             "calls": counted.calls,
             "found": counted.found,
-            "unread": record.unread + step.unread,
+            "unread": record.unread + len(step.unread),
+            "unread_subjects": dict(islice({**record.unread_subjects, **step.unread}.items(), NAMED)),
             "spent": self.share.spent(record.spent, budget.calls, self.clock()),
         }
         return await self.passes.try_replace(known, step.place.changed(**counts))
@@ -209,7 +211,7 @@ class Reconciler(FindingActs):
         looks = {each.finding_id: partial(look, each) for each in unseen}
         looked = await self.walk.look_at(looks, lambda: self.walk.looks(budget, {each.where for each in unseen}))
         done = record.changed(state=ReconciliationState.DONE, ended_at=self.clock())
-        return dataclasses.replace(step_of(record, done, looks, looked), unread=0)  # counted where it was compared
+        return dataclasses.replace(step_of(record, done, looks, looked), unread={})  # counted where it was compared
 
 
 def _is_whole(record: ReconciliationRecord) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.findings import Difference
+from shared.errors import DeviceFactoryError
 from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ PAGE = 1000
 """Devices, entries, registrations or identities of a page."""
 
 AT_ONCE = 16
+_WHY = 300
+"""Characters, at the most, of why something could not be looked at."""
+
 _COMPARED = 4 * AT_ONCE
 """Things of a page that are compared before the first of them is looked at alone."""
 
@@ -35,13 +39,13 @@ class Step:
         place: the record with the place where the next step goes on.
         looked_at: how much was compared.
         differences: what differs.
-        unread: how much could not be compared, since its service does not answer.
+        unread: what could not be compared, and why, by its id.
     """
 
     place: ReconciliationRecord
     looked_at: int = 0
     differences: tuple[Difference, ...] = ()
-    unread: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +54,12 @@ class Looked:
 
     Attributes:
         differences: what differs.
-        failed: how much could not be looked at.
+        unread: what could not be looked at, and why, by its id.
         left: the first that the budget did not suffice for; ``None`` if it did.
     """
 
     differences: tuple[Difference, ...] = ()
-    failed: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict)
     left: str | None = None
 
 
@@ -68,24 +72,29 @@ async def look_at(looks: Mapping[str, Look], room: Callable[[], float], gate: as
         gate: for those that are looked at at once.
     """
     found: list[Difference] = []
-    failed, todo = 0, sorted(looks)
+    todo, unread = sorted(looks), dict[str, str]()
 
-    async def one(identifier: str) -> Sequence[Difference] | None:
+    async def one(identifier: str) -> Sequence[Difference]:
         try:
             return await looks[identifier]()
-        except Exception:  # noqa: BLE001 - what can't be looked at must not keep the rest from being compared
+        except Exception as error:  # noqa: BLE001 - what can't be looked at must not keep the rest from being compared
             _log.exception("%r can't be compared now", identifier)
-            return None
+            unread[identifier] = why(error)
+            return ()
 
     while todo:
         count = int(min(AT_ONCE, room()))
         if count < 1:
-            return Looked(differences=tuple(found), failed=failed, left=todo[0])
+            return Looked(differences=tuple(found), unread=unread, left=todo[0])
         now, todo = todo[:count], todo[count:]
         for each in await gathered(one, now, gate):
-            failed += each is None
-            found += each or ()
-    return Looked(differences=tuple(found), failed=failed)
+            found += each
+    return Looked(differences=tuple(found), unread=unread)
+
+
+def why(error: Exception) -> str:
+    """Say why something could not be looked at. What another library says of its error is in the log."""
+    return str(error)[:_WHY] if isinstance(error, DeviceFactoryError) else f"{type(error).__name__}; the log says more"
 
 
 async def looked_after(
@@ -105,7 +114,7 @@ async def looked_after(
         gate: for those that are compared, or looked at, at once.
     """
     found: list[Difference] = []
-    failed, todo = 0, sorted(page)
+    todo, unread = sorted(page), dict[str, str]()
     while todo:
         part, todo = todo[:_COMPARED], todo[_COMPARED:]
         compared = dict(zip(part, await gathered(compare, part, gate), strict=True))
@@ -113,17 +122,17 @@ async def looked_after(
         looked = await look_at(looks, partial(room, looks), gate)
         done = [each for each in part if looked.left is None or each < looked.left]
         found += [known for each in done if isinstance(known := compared[each], Difference)]
-        found, failed = [*found, *looked.differences], failed + looked.failed
+        found, unread = [*found, *looked.differences], {**unread, **looked.unread}
         if looked.left is not None:
-            return Looked(differences=tuple(found), failed=failed, left=looked.left)
-    return Looked(differences=tuple(found), failed=failed)
+            return Looked(differences=tuple(found), unread=unread, left=looked.left)
+    return Looked(differences=tuple(found), unread=unread)
 
 
 def step_of(place: ReconciliationRecord, following: ReconciliationRecord, page: Iterable[str], looked: Looked) -> Step:
     """Give a step that looked at a page, or at a part of it."""
     if looked.left is None:
-        return Step(place=following, looked_at=len(list(page)), differences=looked.differences, unread=looked.failed)
+        return Step(place=following, looked_at=len(list(page)), differences=looked.differences, unread=looked.unread)
     done = sum(each < looked.left for each in page)
     return Step(
-        place=place.changed(resume=looked.left), looked_at=done, differences=looked.differences, unread=looked.failed
+        place=place.changed(resume=looked.left), looked_at=done, differences=looked.differences, unread=looked.unread
     )

@@ -29,7 +29,7 @@ from shared.workflows.many import gathered
 from shared.workflows.reconciliation.budget import LOOK
 from shared.workflows.reconciliation.bundles import bundle_of
 from shared.workflows.reconciliation.identities import marked_by
-from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Looked, Step, look_at, looked_after, step_of
+from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Looked, Step, look_at, looked_after, step_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -131,7 +131,7 @@ class Walk:
             place=place.entered(Stage.GROUPS),
             looked_at=len(known),
             differences=looked.differences,
-            unread=looked.failed,
+            unread=looked.unread,
         )
 
     # --- groups ---
@@ -261,7 +261,7 @@ class Walk:
         known = {each.registration_id: each for each in page if place.comes(each.registration_id)}
         todo = [known[each] for each in sorted(known) if known[each].settled]
         marked = marked_by(await self.identities.candidates(), known.values())
-        differences, unread, left = list[Difference](), 0, None
+        differences, unread, left = list[Difference](), dict[str, str](), None
         while left is None and (part := self._affordable(todo, budget)):
             todo = todo[len(part) :]
             suspects, unanswered = await self._compare(part, budget)
@@ -269,10 +269,10 @@ class Walk:
             hubs = {hub for each in suspects if (hub := known[each].assigned_hub)}
             hubs |= {finding.where for each in suspects for finding in marked.get(each, ())}
             looked = await self._closer(suspects, marked, budget, hubs)
-            differences, unread = [*differences, *looked.differences], unread + unanswered + looked.failed
+            differences, unread = [*differences, *looked.differences], {**unread, **unanswered, **looked.unread}
             left = looked.left
         left = left or (todo[0].registration_id if todo else None)
-        return step_of(place, following, known, Looked(differences=tuple(differences), failed=unread, left=left))
+        return step_of(place, following, known, Looked(differences=tuple(differences), unread=unread, left=left))
 
     def _affordable(self, records: Sequence[DeviceRecord], budget: Budget) -> Sequence[DeviceRecord]:
         """Give the first devices, as many as one query of each hub takes, and as DPS may be asked about.
@@ -292,20 +292,20 @@ class Walk:
             taken += 1
         return records[:taken]
 
-    async def _compare(self, records: Sequence[DeviceRecord], budget: Budget) -> tuple[list[str], int]:
-        """Compare devices with hubs and DPS; give those that look different, and how many no hub has told about."""
+    async def _compare(self, records: Sequence[DeviceRecord], budget: Budget) -> tuple[list[str], dict[str, str]]:
+        """Compare devices with hubs and DPS; give those that look different, and why no hub has told about others."""
         by_hub: defaultdict[str, list[DeviceRecord]] = defaultdict(list)
         for record in records:
             if record.assigned_hub and record.device_id:
                 by_hub[record.assigned_hub].append(record)
-        seen, unread = {each.registration_id: Seen() for each in records}, 0
+        seen, unread = {each.registration_id: Seen() for each in records}, dict[str, str]()
         for hub, here in by_hub.items():
             budget.queries(hub)
             try:
                 identities = await self.hubs.find(hub, [each.device_id or "" for each in here])
-            except Exception:  # noqa: BLE001 - a hub that is down must not keep the others from being compared
+            except Exception as error:  # noqa: BLE001 - a hub that is down must not keep the others from being compared
                 _log.exception("%s does not answer: %d devices are not compared", hub, len(here))
-                unread += len(here)
+                unread |= {each.registration_id: f"{hub} does not answer: {why(error)}" for each in here}
                 continue
             seen |= {each.registration_id: Seen(identity=identities.get(each.device_id or "")) for each in here}
         shut = [each.registration_id for each in records if needs_entry(each, self.clock())]
