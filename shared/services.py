@@ -121,7 +121,7 @@ def build(
         clock=clock,
     )
     audit, requests, limits = audited(
-        table, devices, records, clock, evidence.acts, settings=settings, approvals=approvals
+        table, devices, records, clock, evidence.acts, settings=settings, approvals=approvals, epochs=epochs
     )
     expiry, public_keys = ExpiryIndex(table("expiry")), PublicKeys(table("publickeys"))
     orders, rejections = Orders(orders=table("orders"), lines=table("orderlines")), Rejections(table("rejections"))
@@ -196,6 +196,7 @@ def build(
         linked=LinkedHubs(resource=clients.dps_authorities, named=settings.iot_hub_service_urls, clock=clock),
         revocation_lists=status.lists,
         outbox=outbox,
+        epochs=epochs,
         clock=clock,
     )
     usable_groups = UsableGroups(groups=groups, authorities=authorities, clock=clock)

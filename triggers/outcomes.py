@@ -126,7 +126,7 @@ async def _attempt(
     trying: Try,
 ) -> None:
     queue, asked, attempts = received.queue, asked_at(said, received), attempts_of(text)
-    trying.outcome = Outcome.DONE
+    trying.outcome, lost = Outcome.DONE, await whole.lost(services())
 
     async def wait(delay: timedelta, attempts: int) -> None:
         again = put_back(text, queue, asked_at=asked, attempt=attempts, traceparent=tracing.current())
@@ -140,6 +140,7 @@ async def _attempt(
                 async with time_limits.within(time_limits.MESSAGE, "its work"):
                     await carry_out(services(), said.data, asked)
         except Rejected as rejection:
+            await whole.check_refusal(services(), rejection, lost)
             trying.outcome = Outcome.REJECTED
             await reject(received, rejection)
     except Deferred as deferred:
@@ -304,19 +305,19 @@ async def _answer(
     handler: Callable[[Services, func.HttpRequest], Awaitable[func.HttpResponse]],
     route: str,
 ) -> func.HttpResponse:
+    lost = None
     try:
         _check_arrived(request)
         async with time_limits.within(time_limits.ANSWER, "the answer"):
             if route not in whole.ALWAYS:
                 await whole.check(services())
+            if request.method not in _READING:
+                lost = await whole.lost(services())
             return await handler(services(), request)
     except Deferred as deferred:
-        wait = str(max(1, int(deferred.retry_after.total_seconds())))
-        is_many = isinstance(deferred, TooManyRequests)
-        status = HTTPStatus.TOO_MANY_REQUESTS if is_many else HTTPStatus.SERVICE_UNAVAILABLE
-        return problem(status, str(deferred), headers={"Retry-After": wait})
+        return _problem_of_wait(deferred)
     except Rejected as rejection:
-        return _problem_of(rejection, has_key=bool(request.headers.get("Idempotency-Key")))
+        return await _refusal(request, rejection, lost)
     except Misconfigured as error:
         log.critical("%s %s: %s", request.method, request.url.split("?")[0], error)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
@@ -325,6 +326,22 @@ async def _answer(
     except Exception as error:  # noqa: BLE001 - the last resort: the caller gets an answer, the log the traceback
         log.exception("%s %s failed", request.method, request.url.split("?")[0])
         return _problem_of_failure(error)
+
+
+async def _refusal(request: func.HttpRequest, rejection: Rejected, lost: str | None) -> func.HttpResponse:
+    if isinstance(rejection, NotFound | Conflict) and request.method not in _READING:
+        try:
+            await whole.check_refusal(services(), rejection, lost)
+        except LedgerBehind as behind:
+            return _problem_of_wait(behind)
+    return _problem_of(rejection, has_key=bool(request.headers.get("Idempotency-Key")))
+
+
+def _problem_of_wait(deferred: Deferred) -> func.HttpResponse:
+    wait = str(max(1, int(deferred.retry_after.total_seconds())))
+    is_many = isinstance(deferred, TooManyRequests)
+    status = HTTPStatus.TOO_MANY_REQUESTS if is_many else HTTPStatus.SERVICE_UNAVAILABLE
+    return problem(status, str(deferred), headers={"Retry-After": wait})
 
 
 def _problem_of_failure(error: Exception) -> func.HttpResponse:

@@ -111,15 +111,14 @@ async def group_sweep(timer: func.TimerRequest) -> None:
 @sweep
 async def reconciliation(timer: func.TimerRequest) -> None:
     """Compare the ledger with DPS, hubs and vaults, a share of their quotas at a time; every minute."""
-    await services().epochs.check()  # an older ledger would have services follow what is over
     steps = await services().reconciler.run(until=services().clock() + _RECONCILING)
     log.info("reconciliation (late: %s): %d steps", timer.past_due, steps)
 
 
-@blueprint_of("epoch_upkeep").timer_trigger(arg_name="timer", schedule="50 */5 * * * *")
+@blueprint_of("epoch_upkeep").timer_trigger(arg_name="timer", schedule="15,45 * * * * *")
 @sweep
 async def epoch_upkeep(timer: func.TimerRequest) -> None:
-    """Raise the epochs of ledger and vault, by which a ledger that was put back is noticed; every five minutes."""
+    """Raise the epochs of ledger and vault, by which a ledger that was put back is noticed; every half minute."""
     log.info("epoch upkeep (late: %s): %s", timer.past_due, await services().epochs.advance())
 
 

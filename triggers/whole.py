@@ -8,6 +8,7 @@ from shared.adapters.sdk_errors import is_outage
 from shared.errors import LedgerBehind
 
 if TYPE_CHECKING:
+    from shared.errors import Rejected
     from shared.services import Services
 
 ALWAYS = frozenset({"health/live", "health/ready", "openapi.json", "asyncapi.json"})
@@ -28,6 +29,32 @@ async def unfinished(services: Services) -> LedgerBehind | None:
     if found is None:
         return None
     return LedgerBehind("the ledger is being restored, and is not whole: nothing is done or answered before it is")
+
+
+async def lost(services: Services) -> str | None:
+    """Tell what of the ledger is lost; ``None`` if nothing is known to be, or if vault or tables do not answer."""
+    try:
+        return await services.epochs.fault()
+    except Exception as error:
+        if not is_outage(error):
+            raise
+        return None
+
+
+async def check_refusal(services: Services, rejection: Rejected, before: str | None) -> None:
+    """See that a refusal counts: what an older ledger does not know may be there.
+
+    Args:
+        services: of the worker.
+        rejection: the refusal.
+        before: what of the ledger was lost when the work was begun: it may have been taken back since.
+
+    Raises:
+        LedgerBehind: it does not count.
+    """
+    fault = before or await lost(services)
+    if fault is not None:
+        raise LedgerBehind(f"{fault}. It may not know what this is about: {rejection}")
 
 
 async def check(services: Services) -> None:

@@ -69,6 +69,11 @@ class EntryChange(Part):
     generation: int = 0
     before: EntryWish | None = None
 
+    @property
+    def opens(self) -> bool:
+        """Whether DPS may let somebody in by it who was kept out. If the entry is deleted, a group decides."""
+        return self.status != "disabled"
+
 
 def asked_for_of(record: DeviceRecord | None) -> Mapping[str, Any] | None:
     """Give what the individual enrollment of a device is to have beside certificates and status.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import IN_ITS_HUB, DeviceRecord
+from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, REORDERABLE, DeviceRecord
 from shared.domain.history import HISTORY_LIMIT, HistoryEntry
-from shared.domain.revocation import former_revoked, revoked
+from shared.domain.revocation import former_revoked, revoked, revoked_certificate
 from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 
@@ -169,7 +169,8 @@ def kept_out(record: DeviceRecord, reason: RevocationReason, *, at: datetime) ->
     """
     if record.shut_out and not (record.on_hold and reason is not RevocationReason.CERTIFICATE_HOLD):
         return record
-    return revoked(record, act=f"{_ACT} {reason}", reason=reason, at=at, correlation=_ACT)
+    occasion = f"{reason}-{at:%Y%m%dT%H%M%SZ}"
+    return revoked(record, act=f"{_ACT} {occasion}", reason=reason, at=at, correlation=_ACT, occasion=occasion)
 
 
 def keeps_out(record: DeviceRecord, now: datetime) -> bool:
@@ -192,10 +193,22 @@ def knows_disabled(record: DeviceRecord, entry: Entry) -> bool:
     return record.entry_disabled or (change is not None and change.etag == entry.get("etag"))
 
 
+def could_be_ordered(record: DeviceRecord, at: datetime) -> bool:
+    """Tell whether a device may have got a certificate at a time by being ordered anew, and by nothing else.
+
+    Args:
+        record: as the ledger has it. Of what was done to it since it was put back it knows as well.
+        at: when the certificate was made.
+    """
+    if record.state in OUT_OF_SERVICE:  # it was deleted, if it was not before, and ordered then
+        return not record.on_hold and record.updated_at <= at
+    return record.state in REORDERABLE
+
+
 def renewed_meanwhile(
     record: DeviceRecord, certificate: HeldCertificate, made: Committed, *, is_used: bool, at: datetime
 ) -> DeviceRecord:
-    """Enter a certificate that a device has got meanwhile.
+    """Enter a certificate that a device has got meanwhile. What is out of service has it revoked like all others.
 
     Args:
         record: of the device.
@@ -210,11 +223,21 @@ def renewed_meanwhile(
         "sha256_thumbprints": (*record.sha256_thumbprints, made.sha256_thumbprint)[-2:],
         "pending": None,
     }
-    if is_used or record.state not in IN_ITS_HUB:
+    if record.state in OUT_OF_SERVICE:
+        reason = record.revoked or RevocationReason.CESSATION_OF_OPERATION
+        ended = revoked_certificate(certificate, reason, record.updated_at)
+        certificate = ended.changed(changed_in=record.generation + 1)
+        common["generation"] = record.generation + 1
+        if not record.on_hold:
+            return record.noted(at, note, held=(*record.held, certificate), **common)
+    if is_used or not (record.state in IN_ITS_HUB or record.on_hold):
         former = [
-            each.changed(state=CertificateState.SUPERSEDED, successor=certificate.serial_number)
+            each.changed(
+                state=CertificateState.SUPERSEDED if each.state is CertificateState.ACTIVE else each.state,
+                successor=certificate.serial_number,
+            )
             for each in record.held
-            if each.state is CertificateState.ACTIVE
+            if each.state is CertificateState.ACTIVE or (each.on_hold and not each.successor)
         ]
         return record.noted(
             at,
@@ -226,15 +249,14 @@ def renewed_meanwhile(
             held=(*record.with_held(*former), certificate),
             **common,
         )
-    return record.entered(
-        DeviceState.RENEWING,
-        at,
-        note,
-        next_certificate=made.summary,
-        renewal=certificate.cause,
-        held=(*record.held, certificate),
-        **common,
-    )
+    common |= {
+        "next_certificate": made.summary,
+        "renewal": certificate.cause,
+        "held": (*record.held, certificate),
+    }
+    if record.on_hold:
+        return record.noted(at, note, **common)
+    return record.entered(DeviceState.RENEWING, at, note, **common)
 
 
 def found_revoked(record: DeviceRecord, serial_number: str, reason: RevocationReason, at: datetime) -> DeviceRecord:
@@ -242,10 +264,11 @@ def found_revoked(record: DeviceRecord, serial_number: str, reason: RevocationRe
     held = record.find(serial_number)
     if held is None or held.final or (held.on_hold and reason is RevocationReason.CERTIFICATE_HOLD):
         return record
-    act = f"{_ACT} {serial_number} {reason}"
+    occasion = f"{serial_number}-{reason}-{at:%Y%m%dT%H%M%SZ}"
+    act = f"{_ACT} {occasion}"
     if serial_number in record.in_use:
-        return revoked(record, act=act, reason=reason, at=at, correlation=_ACT)
-    return former_revoked(record, serial_number, act=act, reason=reason, at=at, correlation=_ACT)
+        return revoked(record, act=act, reason=reason, at=at, correlation=_ACT, occasion=occasion)
+    return former_revoked(record, serial_number, act=act, reason=reason, at=at, correlation=_ACT, occasion=occasion)
 
 
 def of_nobody(revocation: RevocationRecord) -> CertificateRecord:

@@ -45,9 +45,9 @@ def _concerned(record: DeviceRecord, at: datetime) -> Iterator[HeldCertificate]:
 
 
 def revoked(
-    record: DeviceRecord, *, act: str, reason: RevocationReason, at: datetime, correlation: str
+    record: DeviceRecord, *, act: str, reason: RevocationReason, at: datetime, correlation: str, occasion: str = ""
 ) -> DeviceRecord:
-    """Revoke a device with every certificate of its that has not expired.
+    """Revoke a device with every certificate of its that has not expired; ``occasion`` as events have it.
 
     Raises:
         Conflict: it has no certificate; or it is revoked for good, and is to be put on hold.
@@ -81,7 +81,10 @@ def revoked(
         acts=record.acted(act),
     )
     return entered.announcing(
-        EventType.DEVICE_REVOKED, correlation, {**shown(entered), "reason": reason, "state": state}
+        EventType.DEVICE_REVOKED,
+        correlation,
+        {**shown(entered), "reason": reason, "state": state},
+        occasion=occasion,
     )
 
 
@@ -149,9 +152,16 @@ def _before_hold(record: DeviceRecord, at: datetime) -> DeviceState:
 
 
 def former_revoked(
-    record: DeviceRecord, serial_number: str, *, act: str, reason: RevocationReason, at: datetime, correlation: str
+    record: DeviceRecord,
+    serial_number: str,
+    *,
+    act: str,
+    reason: RevocationReason,
+    at: datetime,
+    correlation: str,
+    occasion: str = "",
 ) -> DeviceRecord:
-    """Revoke a certificate that a device does not use any more; the device goes on.
+    """Revoke a certificate that a device does not use any more; the device goes on. ``occasion`` as events have it.
 
     Raises:
         Conflict: there is nothing to revoke; or the certificate is revoked for good, and is to be put on hold.
@@ -174,7 +184,7 @@ def former_revoked(
         acts=record.acted(act),
     )
     details = {**shown(entered), "reason": reason, "serialNumber": serial_number, "state": record.state}
-    return entered.announcing(EventType.DEVICE_REVOKED, correlation, details)
+    return entered.announcing(EventType.DEVICE_REVOKED, correlation, details, occasion=occasion)
 
 
 def former_reinstated(

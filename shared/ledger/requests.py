@@ -24,7 +24,7 @@ from shared.ledger.rows import Rows
 from shared.ledger.table import Versioned, spread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from shared.domain.audit_entries import AuditedAct
     from shared.domain.requests import Change
@@ -94,6 +94,7 @@ class Requests:
         clock: tells when a row of the list was written.
         trail: writes down that requests are carried out.
         gate: has requests wait for a second person.
+        lost: tells what of the ledger is lost, ``None`` if nothing is known to be: then a refusal counts.
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class Requests:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         trail: Trail | None = None,
         gate: Gate | None = None,
+        lost: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
-        self.trail, self.gate = trail, gate
+        self.trail, self.gate, self.lost = trail, gate, lost
         self._kept, self._apart = _Kept(table), _Kept(apart or table)
         self._log = LatestFirst(
             table,

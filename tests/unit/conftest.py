@@ -1,4 +1,4 @@
-"""What holds for all unit tests: the ledger of a worker is not being restored, unless a test is about that."""
+"""What holds for all unit tests: the ledger of a worker is whole and the present one, unless a test is about that."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from triggers import whole
 
 @pytest.fixture(autouse=True)
 def no_restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tell of no restore, so that the services that a test gives a worker need no epochs."""
+    """Tell of no restore, and of no older ledger: the services that a test gives a worker need no epochs."""
 
-    async def none(_services: object) -> None:
+    async def none(*_of_it: object) -> None:
         pass
 
     monkeypatch.setattr(whole, "unfinished", none)
+    monkeypatch.setattr(whole, "lost", none)

@@ -53,6 +53,9 @@ class FakeAuthorities:
     async def ensure(self, _definition: Any, *, cause: str) -> None:
         del cause
 
+    async def check_ledger(self) -> None:
+        return
+
     async def check_definition(self, definition: Any) -> None:
         await self.get(definition.parent)
 

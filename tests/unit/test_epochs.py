@@ -13,11 +13,13 @@ from shared.domain.epochs import EpochMark, EpochRecord, LogMark, lost_past
 from shared.errors import LedgerBehind, Overtaken
 from shared.ledger.checkpoints import Checkpoints
 from shared.ledger.epochs import EpochRows
+from shared.rules.zones import Zone
 from shared.workflows.epochs import Epochs, GuardedLog
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable, FakeVault
 from tests.unit.pki.hierarchy import NOW
 from tests.world.services import Log
+from triggers.registration import app_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,6 +127,37 @@ async def test_the_vault_is_told_how_long_the_log_is_with_the_epoch_and_forgets_
     assert vault.tagged["ledger-epoch"]["logEntries"] == "3"
     await subject.accept()
     assert await subject.logged() == told[-1]
+
+
+class CountedVault(FakeVault):
+    """A vault that counts what is asked of its keys' tags."""
+
+    calls = 0
+
+    async def tags(self, name: str) -> dict[str, str] | None:
+        self.calls += 1
+        return await super().tags(name)
+
+    async def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        self.calls += 1
+        await super().tag(name, tags)
+
+
+async def test_raising_the_epoch_takes_two_calls_of_the_vault() -> None:
+    """It is done every half minute."""
+    vault, table = CountedVault(), FakeTable()
+    checkpoints = Checkpoints(table)
+    await checkpoints.put(None, signed(467))
+    subject = epochs(vault, table, checkpoints=checkpoints)
+    assert [await subject.advance(), await subject.advance()] == [1, 2]
+    assert vault.calls == 4
+
+
+def test_the_epoch_is_raised_every_half_minute() -> None:
+    """So much may be lost unnoticed, and no more."""
+    [upkeep] = [each for each in app_of(Zone.ALL).get_functions() if each.get_function_name() == "epoch_upkeep"]
+    trigger: Any = upkeep.get_trigger()
+    assert trigger.schedule == "15,45 * * * * *"
 
 
 def test_a_log_with_a_long_name_fits_into_a_tag() -> None:

@@ -120,8 +120,9 @@ class BundlesAndLists:
     def __init__(self, scene: DeviceScene) -> None:
         self.scene = scene
 
-    async def names(self, _container: str, _prefix: str) -> list[str]:
-        return sorted(name for _, name in self.scene.blobs.blobs if name.endswith(".json"))
+    async def names(self, _container: str, prefix: str) -> list[str]:
+        names = sorted(name for _, name in self.scene.blobs.blobs if name.endswith(".json"))
+        return [each for each in names if each.startswith(prefix)]
 
     async def get(self, container: str, name: str) -> StoredBlob | None:
         return await self.scene.blobs.get(container, name)
@@ -717,11 +718,77 @@ async def test_a_certificate_that_a_device_has_left_is_revoked_again_and_the_dev
     subject.put_back()
     subject.publish(first)
     lines, _, _ = await subject.taken_back()
-    assert about(lines, "press") == ["press: revoked again (keyCompromise, 2026-03-01 12:00 UTC)"]
+    said = (
+        f"certificate {first}, which it does not use any more, is revoked again (keyCompromise, 2026-03-01 12:00 UTC)"
+    )
+    assert about(lines, "press") == [f"press: {said}"]
     assert [each.value for each in await subject.scene.states()] == ["revoked", "active"]
     assert await subject.scene.listed() == [first]
     assert (await subject.scene.state(), subject.scene.identity()) == (DeviceState.REGISTERED, True)
     assert second != first
+
+
+async def renewed_meanwhile() -> tuple[Disaster, str, str]:
+    """Give a ledger that does not know of a renewal yet, and the certificates before and after it."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.renewing()
+    subject.scene.boot(await subject.scene.certificate(2))
+    await subject.scene.renew()
+    first, second = await subject.scene.serials()
+    return subject, first, second
+
+
+async def test_a_certificate_that_a_device_has_left_meanwhile_does_not_shut_it_out() -> None:
+    """It was renewed after the copy, and its former certificate revoked: for the ledger that was the one in use."""
+    subject, first, second = await renewed_meanwhile()
+    await subject.scene.revoke(serial_number=first)
+    leaf = await subject.scene.certificate(2)
+    subject.put_back()
+    subject.publish(first)
+    lines, _, _ = await subject.taken_back()
+    said = f"certificate {first}, which it does not use any more, is revoked again"
+    assert about(lines, "press") == [
+        f"press: certificate {second}, with which it was renewed, is known again",
+        f"press: {said} (keyCompromise, 2026-03-01 12:00 UTC)",
+    ]
+    assert [each.value for each in await subject.scene.states()] == ["revoked", "active"]
+    assert (await subject.scene.state(), subject.scene.identity()) == (DeviceState.REGISTERED, True)
+    assert subject.scene.provisioning.admits("press", leaf)
+    assert not subject.scene.provisioning.admits("press", await subject.scene.certificate(1))
+
+
+async def test_a_device_that_was_deleted_and_ordered_anew_meanwhile_is_in_service() -> None:
+    """Its list names the certificate that it had before it was deleted."""
+    subject = await disaster("press")
+    subject.copied()
+    await subject.scene.delete()
+    await subject.scene.order("order-2")
+    first, _ = await subject.scene.serials()
+    leaf = await subject.scene.certificate(2)
+    subject.put_back()
+    subject.publish(first, reason="cessationOfOperation")
+    await subject.taken_back()
+    assert [each.value for each in await subject.scene.states()] == ["revoked", "active"]
+    assert (await subject.scene.state(), subject.scene.identity()) == (DeviceState.REGISTERED, True)
+    assert subject.scene.provisioning.admits("press", leaf)
+
+
+async def test_each_certificate_is_revoked_with_the_reason_that_its_list_gives_and_told_by_an_event_of_its_own() -> (
+    None
+):
+    """An id that was seen is thrown away by whoever takes the events, and so would the revocation of the second be."""
+    subject, first, second = await renewed_meanwhile()
+    subject.put_back()
+    subject.publish(second, first)
+    await subject.taken_back()
+    assert await subject.scene.state() is DeviceState.REVOKED
+    told = [body for queue, body, _ in subject.scene.queues.sent if queue == "provisioning-events"]
+    about_it = [each for each in told if each["correlationid"] == "restoration"]
+    assert [(each["id"], each["data"]["serialNumber"]) for each in about_it] == [
+        (f"DeviceRevoked/press/restoration/{serial}-keyCompromise-20260301T120000Z", serial)
+        for serial in (first, second)
+    ]
 
 
 async def test_a_deleted_device_that_was_ordered_anew_meanwhile_is_in_service_again() -> None:

@@ -13,7 +13,7 @@ from azure.core.exceptions import ServiceRequestError
 from azure.functions.queue import QueueMessage
 
 from shared.contracts.messages import Queue
-from shared.errors import LedgerBehind
+from shared.errors import LedgerBehind, NotFound
 from tests.unit.fakes import FakeQueues
 from tests.unit.pki.hierarchy import NOW
 from triggers import observed, outcomes, poison, whole
@@ -126,3 +126,38 @@ async def test_tables_that_do_not_answer_are_found_by_the_work_itself(worker: Wo
     assert (await outcomes.answer(request("devices"), fine, "devices")).status_code == 200
     worker.epochs.fault = RuntimeError("a bug")
     assert (await outcomes.answer(request("devices"), fine, "devices")).status_code == 500
+
+
+class Older:
+    """A ledger that is older than it was, or a vault that can't tell."""
+
+    def __init__(self) -> None:
+        self.down: Exception | None = None
+
+    async def unfinished(self) -> None:
+        """Tell of no restore."""
+
+    async def fault(self) -> str:
+        if self.down is not None:
+            raise self.down
+        return "the ledger is older than it was"
+
+
+async def missing(_services: Any, _request: func.HttpRequest) -> func.HttpResponse:
+    raise NotFound.because("the device 'press' does not exist")
+
+
+async def test_what_an_older_ledger_does_not_know_may_be_there(worker: Worker) -> None:
+    """Whoever shuts a device out is not told that there is none. What can't be seen of the ledger changes nothing."""
+    worker.epochs = older = Older()  # type: ignore[assignment]
+    revoke = func.HttpRequest(
+        method="POST", url="https://h/api/devices/press/revoke", body=b"", headers={}, route_params={}
+    )
+    answer = await outcomes.answer(revoke, missing, "devices/{registrationId}/revoke")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "15")
+    assert json.loads(answer.get_body())["detail"] == (
+        "the ledger is older than it was. It may not know what this is about: the device 'press' does not exist"
+    )
+    assert (await outcomes.answer(request("devices/press"), missing, "devices/{registrationId}")).status_code == 404
+    older.down = ServiceRequestError("the vault does not answer")
+    assert (await outcomes.answer(revoke, missing, "devices/{registrationId}/revoke")).status_code == 404

@@ -75,6 +75,9 @@ class FakeAuthorities:
     async def above(self, _name: str) -> str:
         return "dpsCa"
 
+    async def check_ledger(self) -> None:
+        return
+
     async def check_definition(self, _definition: Any) -> None:
         return
 

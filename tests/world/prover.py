@@ -112,6 +112,14 @@ class Prover[W: Conducted](ABC):
         steps, _ = await self._alone(scene, name)
         return steps
 
+    async def alone(self, scene: W, name: str) -> None:
+        """Run an act by itself."""
+        world = scene.copy()
+        self.begin(world, "a", name)
+        await world.conductor.advance("a")
+        self._check_outcome(world, "a", name)
+        await self._close(world, "alone", name)
+
     async def break_off(self, scene: W, name: str) -> None:
         """Stop an act before each step, and after each with its answer lost; then deliver it again."""
         steps, trace = await self._alone(scene, name)

@@ -521,3 +521,7 @@ class Lists:
 
     async def publish_all(self) -> int:
         return 0
+
+    def copied(self, twin: Lists) -> None:
+        """Give a twin what is listed."""
+        twin.listed = set(self.listed)

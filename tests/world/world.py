@@ -97,6 +97,9 @@ class Authorities:
     async def check_signs(self, _name: str) -> None:
         pass
 
+    async def check_ledger(self) -> None:
+        pass
+
     async def get(self, _name: str) -> None:
         pass
 
@@ -177,6 +180,7 @@ class World:
 
     provisioning_kind: ClassVar[type[services.Provisioning]] = services.Provisioning
     authorities_kind: ClassVar[type[Authorities]] = Authorities
+    blobs_kind: ClassVar[type[Blobs]] = Blobs
     without_steps: ClassVar[frozenset[str]] = frozenset({"audit"})
 
     conductor: Conductor = field(default_factory=Conductor)
@@ -186,7 +190,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.storage = Tables(self.conductor, without_steps=self.without_steps)
-        self.blobs = Blobs(self.conductor)
+        self.blobs = self.blobs_kind(self.conductor)
         self.queues = Queues(self.conductor, self.clock)
         self.secrets = services.Secrets(self.conductor)
         self.marks = services.Marks()
@@ -306,8 +310,8 @@ class World:
         twin.hubs.writes = self.hubs.writes
         twin.registrar.begun.update(self.registrar.begun)
         twin.registrar.hub = self.registrar.hub
-        twin.lists.listed = set(self.lists.listed)
-        twin.authorities.signed = Counter(self.authorities.signed)
+        self.lists.copied(twin.lists)
+        twin.authorities.signed.update(self.authorities.signed)
         twin.authorities.unlogged = list(self.authorities.unlogged)
         twin.log.entries = list(self.log.entries)
         twin.conductor.down = set(self.conductor.down)

@@ -8,6 +8,8 @@ So a converger that is late can't open a door that somebody else shuts. Who shut
 after it: either the record that was read says shut already, or the ETag has changed, or the shutting write is still to
 come. At last the record is replaced as it was read, which tells that it wanted nothing else meanwhile. Who shut a
 door and finds that it was late says so in the record, so that the door is opened again.
+
+**An older ledger opens nothing.** It may not know who was revoked since, and a shut door may be all that tells.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from shared.workflows.devices.hub_doors import own_place
 from shared.workflows.devices.hub_openings import open_hub
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
 
     from shared.domain.devices import DeviceRecord
@@ -75,7 +77,11 @@ class _Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceConverger:
-    """Makes what a device's record wants true at the services."""
+    """Makes what a device's record wants true at the services.
+
+    Attributes:
+        check_ledger: sees that the ledger is not an older one, before a door is opened; raises ``LedgerBehind``.
+    """
 
     devices: Devices
     certificates: Certificates
@@ -88,6 +94,7 @@ class DeviceConverger:
     whereabouts: Whereabouts
     hub_doors: HubDoors
     outbox: Outbox
+    check_ledger: Callable[[], Awaitable[None]]
     clock: Clock
 
     @step("converge device", "device_factory.registration_id")
@@ -100,6 +107,7 @@ class DeviceConverger:
         Raises:
             NotFound: the device does not exist.
             Deferred: a service is throttling, or others keep changing the device.
+            LedgerBehind: a door is to be opened, and the ledger is an older one.
         """
         late, first, brought = False, 0, False
         for _ in range(_ROUNDS):
@@ -108,6 +116,8 @@ class DeviceConverger:
             if known.record.entry_change is not None and not known.record.shut_out:
                 if known.record.disabled:  # whatever DPS says
                     await self.hub_doors.shut(known.record, wanted(known.record, self.clock()).reason)
+                if known.record.entry_change.opens:
+                    await self.check_ledger()
                 with suppress(Stale):  # somebody else is at it
                     await self.entries.bring_about(registration_id)
                 brought = True
@@ -323,11 +333,12 @@ class DeviceConverger:
         Raises:
             Conflict, PreconditionFailed, Stale: something is not as it was seen any more.
         """
-        await self.books.enter(record, want)
-        follows = await self.own_entries.open(record, want, seen.entry, await self.leaves.in_use(want, seen.entry))
         if not want.identity_enabled:
             await self.hub_doors.shut(record, want.reason)
-        elif seen.identity is not None:
+        await self.check_ledger()
+        await self.books.enter(record, want)
+        follows = await self.own_entries.open(record, want, seen.entry, await self.leaves.in_use(want, seen.entry))
+        if want.identity_enabled and seen.identity is not None:
             await self._open_hub(record, want, seen.identity)
         return follows
 

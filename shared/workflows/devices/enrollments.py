@@ -100,8 +100,9 @@ class IndividualEnrollments:
             Rejected: a certificate is unfit, or a hub is not linked.
             Conflict: it would let a revoked certificate in.
             PreconditionFailed: it has another ETag.
-            Deferred: somebody else is changing it.
+            Deferred: somebody else is changing it, or the ledger is an older one.
         """
+        await self.converger.check_ledger()
         await check_hubs(self.resource, definition)
         written, present = await self._carry_out(registration_id, partial(self._put, definition, if_match))
         if written is None:  # others have deleted it since
@@ -197,6 +198,7 @@ class IndividualEnrollments:
             Conflict: it shuts out a revoked certificate, which a group would let in.
             PreconditionFailed: it has another ETag.
         """
+        await self.converger.check_ledger()
         await self._carry_out(registration_id, partial(self._delete, if_match))
 
     async def _delete(

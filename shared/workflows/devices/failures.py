@@ -31,13 +31,25 @@ class Failures:
     outbox: Outbox
     clock: Clock
 
+    async def check(self) -> None:
+        """See that what was refused can't be had: an older ledger may not know what is needed for it.
+
+        Raises:
+            LedgerBehind: it is an older one.
+        """
+        await self.converger.check_ledger()
+
     async def enter(self, ordered: DeviceRecord, rejection: Rejected) -> None:
         """Record that a device can't be had by an order or request, so that another one may take it.
 
         Args:
             ordered: the device as it was ordered.
             rejection: why it can't be had.
+
+        Raises:
+            LedgerBehind: the ledger is an older one.
         """
+        await self.check()
         reason = str(rejection)[:2000]
         rid, cause = ordered.registration_id, (ordered.purpose, ordered.order_id)
         if await self.devices.get(rid) is None:

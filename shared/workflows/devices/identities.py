@@ -55,7 +55,10 @@ class DeviceIdentities:
         Raises:
             NotFound: the device does not exist, or its hub has no identity for it.
             Conflict: it is revoked or deleted, and is to be let in.
+            LedgerBehind: it is to be let in, and the ledger is an older one.
         """
+        if enabled:
+            await self.converger.check_ledger()
         await self.describe(registration_id)
 
         def switched(record: DeviceRecord) -> DeviceRecord:

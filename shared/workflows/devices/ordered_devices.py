@@ -114,6 +114,7 @@ class OrderedDevices:
         try:
             device = await self._provision(known, decide, drawn)
         except Rejected as rejection:
+            await self.failures.check()
             return await self._fail(await self._refused(known, rejection), rejection.documented())
         certificate = device.certificate
         return line.changed(

@@ -80,8 +80,11 @@ class Revocations:
         Raises:
             NotFound: the device, certificate or group does not exist.
             Conflict: there is nothing to revoke, or to reinstate; or more devices are concerned than the request says.
-            Deferred: devices of many are under way, or not due yet.
+            Deferred: devices of many are under way, or not due yet; or a hold is to be undone, and the ledger is an
+                older one.
         """
+        if request.action is RevocationAction.REINSTATE:
+            await self.converger.check_ledger()
         with nullcontext() if request.is_of_many else self.places.shutting_out():
             await self._carry_out(request)
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.devices.usable_groups import UsableGroups
+    from shared.workflows.epochs import Epochs
     from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.status.revocation_lists import RevocationLists
@@ -172,6 +173,7 @@ def converger_of(
     linked: LinkedHubs,
     revocation_lists: RevocationLists,
     outbox: Outbox,
+    epochs: Epochs,
     clock: Clock,
 ) -> DeviceConverger:
     """Put together what has the services follow devices."""
@@ -193,6 +195,7 @@ def converger_of(
         whereabouts=Whereabouts(devices=devices, provisioning=provisioning, clock=clock),
         hub_doors=HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock),
         outbox=outbox,
+        check_ledger=epochs.check,
         clock=clock,
     )
 

@@ -36,7 +36,7 @@ from shared.errors import PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
 from shared.workflows.authorities.records import AuthorityDefinition
-from shared.workflows.groups.entries import busy, gone, named, unknown
+from shared.workflows.groups.entries import SHUTTING, busy, gone, named, unknown
 from shared.workflows.groups.sharing import check_free
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class GroupConverger:
             NotFound: the group does not exist, or its entry is gone from DPS.
             Rejected: DPS can't follow; the change is withdrawn.
             Deferred: others keep changing the group, or a CA is not ready yet.
+            LedgerBehind: the ledger is an older one.
         """
         made: str | None = None
         for _ in range(_ROUNDS):
@@ -93,6 +94,8 @@ class GroupConverger:
                 await self._take_back(group_id, made)
             if change is None:
                 return known.record
+            if change.action not in SHUTTING:
+                await self.authorities.check_ledger()
             made = await self._round(known, entry, self._change, GroupRecord.withdrawn)
         raise busy(group_id)
 
@@ -107,12 +110,14 @@ class GroupConverger:
             NotFound: the group does not exist.
             Rejected: the CA can't be made, or DPS can't follow; the rollover is withdrawn.
             Deferred: others keep changing the group, or the CA is not ready yet.
+            LedgerBehind: the ledger is an older one.
         """
         for _ in range(_ROUNDS):
             entry = await self.provisioning.get_group(group_id)
             known = await self._known(group_id)
             if known.record.preparing is None:
                 return known.record
+            await self.authorities.check_ledger()
             if known.record.change is not None:
                 await self.settle(group_id)
                 continue

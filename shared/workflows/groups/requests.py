@@ -19,7 +19,7 @@ from shared.errors import Conflict, Rejected
 from shared.ledger.table import Stale
 from shared.ports.provisioning import ANY_VERSION
 from shared.workflows.groups.checks import next_generation
-from shared.workflows.groups.entries import busy, named, unknown
+from shared.workflows.groups.entries import SHUTTING, busy, named, unknown
 from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.requests import is_repeated
 
@@ -77,7 +77,10 @@ class EnrollmentGroups:
             PreconditionFailed: the group's entry has another ETag.
             Rejected: DPS refuses the group, or has as many as it takes.
             Deferred: the group is being made, others keep changing it, or a CA is not ready yet.
+            LedgerBehind: DPS may let somebody in by it, and the ledger is an older one.
         """
+        if request.action not in SHUTTING:
+            await self.converger.authorities.check_ledger()
         async with once(
             self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, request, self.clock, asked_at=asked_at
         ) as to_do:

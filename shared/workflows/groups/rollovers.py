@@ -102,6 +102,7 @@ class Rollovers:
         now, since = self.clock(), rollover.rolling_since or rollover.started_at
         if rollover.state is not RolloverState.ROLLING or now - since < SETTLING:
             return False
+        await self.authorities.check_ledger()  # an older one may not know of all that is in force
         return not await self.certificates.any_in_force(rollover.source, now)
 
     async def _enter(self, known: Versioned[GroupRecord], rollover: Rollover) -> None:

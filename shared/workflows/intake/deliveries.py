@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from shared import acting
 from shared.domain.request_deliveries import has_left_it, left, put_off, refused_by, taken_up
 from shared.domain.requests import ENDED, RequestRecord, RequestState, approved, awaits_approval, done, waits
-from shared.errors import AwaitsApproval, AwaitsOthers, Deferred, Reason, Rejected, UnderWay
+from shared.errors import AwaitsApproval, AwaitsOthers, Deferred, LedgerBehind, Reason, Rejected, UnderWay
 from shared.workflows.intake.queue_purposes import check_purpose
 from shared.workflows.intake.requests import check_part, check_same, record_of
 
@@ -90,6 +90,7 @@ async def once(
         Forbidden: its queue is not for it.
         AwaitsApproval: a second person has to approve it first.
         Deferred: the body was refused, and another delivery is at work.
+        LedgerBehind: it was refused by an older ledger.
     """
     actor, comment = acting.actor(), acting.comment()
     if part is not None:
@@ -97,7 +98,7 @@ async def once(
         actor, comment = whole.actor, whole.comment
     with acting.acting(actor, comment):
         record = record_of(kind, request, asked_at or clock(), part)
-    delivery = record.nonce
+    delivery, lost = record.nonce, await _lost(requests)
     begun_as = await _begin(requests, taken_up(delivery, clock(), _MESSAGE.get())(record), request, clock)
     known = begun_as.record
     if known.state is RequestState.DONE:
@@ -115,6 +116,7 @@ async def once(
                 await _begun(requests, known, request)
                 yield known if part is not None else await _allowed(requests, known, request, clock)
         except Rejected as rejection:
+            await _check_counts(requests, rejection, lost)
             if await _is_refused(requests, delivery, begun_as, rejection, clock()):
                 await _ended(requests, known, request, rejection)
                 raise
@@ -129,6 +131,24 @@ async def once(
     except Exception:
         await _leave(requests, begun_as, delivery)
         raise
+
+
+async def _lost(requests: Requests) -> str | None:
+    """Tell what of the ledger is lost; ``None`` if nothing is known to be."""
+    with suppress(Exception):  # a vault that does not answer says nothing of the ledger
+        return await requests.lost() if requests.lost is not None else None
+    return None
+
+
+async def _check_counts(requests: Requests, rejection: Rejected, before: str | None) -> None:
+    """See that a refusal counts: what an older ledger does not know may be there, and may have been taken back since.
+
+    Raises:
+        LedgerBehind: it does not count.
+    """
+    fault = before or await _lost(requests)
+    if fault is not None:
+        raise LedgerBehind(f"{fault}. It may not know what this is about: {rejection}")
 
 
 async def _begun(requests: Requests, known: RequestRecord, request: Request) -> None:

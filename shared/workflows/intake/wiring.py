@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ports.rows import Table
     from shared.settings import Settings
+    from shared.workflows.epochs import Epochs
     from shared.workflows.intake.approvals import Approvals
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.intake.webhooks import Secrets
@@ -64,6 +65,7 @@ def audited(
     *,
     settings: Settings,
     approvals: Approvals,
+    epochs: Epochs,
 ) -> tuple[Audit, Requests, Limits]:
     """Open the audit log, the requests that are written down in it and wait for a second person, and the limits."""
     audit = Audit(
@@ -78,7 +80,14 @@ def audited(
         Limited.DENIED: settings.limit_of_denied,
         Limited.PUBLIC: settings.limit_of_public,
     }
-    requests = Requests(table("requests"), apart=table("actrequests"), clock=clock, trail=audit, gate=approvals)
+    requests = Requests(
+        table("requests"),
+        apart=table("actrequests"),
+        clock=clock,
+        trail=audit,
+        gate=approvals,
+        lost=epochs.fault,
+    )
     return audit, requests, Limits(most=most, audit=audit, clock=clock)
 
 

@@ -53,6 +53,8 @@ class FindingActs:
         walk: looks at things.
         policies: what is done by itself about findings of a kind; about others, nothing.
         took_effect: writes down in the audit log that an act took effect; repeated, it adds nothing.
+        check_ledger: sees that the ledger is not an older one: the services know more than that; raises
+            ``LedgerBehind``.
     """
 
     findings: Findings
@@ -61,6 +63,7 @@ class FindingActs:
     outbox: Outbox
     policies: Mapping[FindingKind, Policy]
     took_effect: Callable[[AuditedAct], Awaitable[None]]
+    check_ledger: Callable[[], Awaitable[None]]
     clock: Clock
 
     async def keep(self, difference: Difference, reconciliation_id: str) -> None:
@@ -106,7 +109,9 @@ class FindingActs:
             Conflict: it is over, in another way.
             Rejected, Deferred: it can't be done, or not yet, or it differs still: the finding says why. Or somebody
                 else is about it.
+            LedgerBehind: the ledger is an older one.
         """
+        await self.check_ledger()
         state = FindingState.MENDED if policy is Policy.MEND else FindingState.ADOPTED
         token = secrets.token_hex(8)
         finding = await self._claim(finding_id, policy, token, unless=state)

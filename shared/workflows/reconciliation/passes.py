@@ -112,7 +112,11 @@ class Reconciler(FindingActs):
 
         Returns:
             How many steps were taken.
+
+        Raises:
+            LedgerBehind: the ledger is an older one: the services would follow what is over.
         """
+        await self.check_ledger()
         await self._begin_if_due()
         steps = 0
         for each in sorted(await self.passes.running(), key=_is_whole):
@@ -121,6 +125,7 @@ class Reconciler(FindingActs):
 
     async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
         """Carry on one pass, as :meth:`run` does. One over everything leaves to the others what they have used."""
+        await self.check_ledger()
         async with self._turns.of(reconciliation_id):
             return await self._carry_on(reconciliation_id, until=until)
 

@@ -1,4 +1,9 @@
-"""Takes back the revocations that published CRLs name and a ledger that was put back has forgotten."""
+"""Takes back the revocations that published CRLs name and a ledger that was put back has forgotten.
+
+A list names certificates. What it says of a device depends on whether the device still used the certificate: so one
+that has got another certificate since is looked at when that is known, and certificates that are not used any more come
+first, each with the reason and the time that its list gives.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,7 @@ from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
+from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.changes import change
 from shared.workflows.many import AT_ONCE, in_parts
 from shared.workflows.reconciliation.found_authorities import number_of
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from shared.domain.authorities import AuthorityRecord
+    from shared.domain.certificates import RevocationRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ports.blobs import Blobs
@@ -72,11 +79,18 @@ class RestoredRevocations:
 
         Args:
             revoked: what the lists say.
-            may_wait: whether those of certificates that are not known may be found out about later.
+            may_wait: whether one may be found out about later: nobody knows the certificate yet, or its device has got
+                another one since.
         """
-        async for line in in_parts(partial(self._revoke, may_wait=may_wait), revoked, self._gate):
-            if line is not None:
-                yield line
+        used = list[Listed]()
+        async for found in in_parts(partial(self._revoke, may_wait=may_wait, is_last=False), revoked, self._gate):
+            if isinstance(found, tuple):
+                used.append(found)
+            elif found is not None:
+                yield found
+        async for found in in_parts(partial(self._revoke, may_wait=may_wait, is_last=True), used, self._gate):
+            if isinstance(found, str):
+                yield found
 
     async def _by(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
         """Give what a CA has revoked, by its published list, and by the ledger's rows, which may know of more."""
@@ -84,8 +98,16 @@ class RestoredRevocations:
         if record.certificate is None:
             return ()
         async for row in self.certificates.revoked_by(record.name):
-            found.setdefault(row.serial_number, ListedCertificate(row.serial_number, row.revoked_at, row.reason))
+            if row.serial_number not in found and not await self._is_undone(row):
+                found[row.serial_number] = ListedCertificate(row.serial_number, row.revoked_at, row.reason)
         return list(found.values())
+
+    async def _is_undone(self, row: RevocationRecord) -> bool:
+        """Tell whether its device says that a certificate is not revoked any more, and its row is about to follow."""
+        known = await self.certificates.get(row.serial_number)
+        device = await self.devices.get(known.record.subject) if known is not None else None
+        held = device.record.find(row.serial_number) if device is not None else None
+        return held is not None and held.state is not CertificateState.REVOKED and held.changed_in > row.generation
 
     async def _listed(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
         """Read the published list of a CA; nothing, if it has none that it has signed."""
@@ -102,8 +124,14 @@ class RestoredRevocations:
         self.numbers[record.name] = number
         return listed_certificates(stored.content, issuer)
 
-    async def _revoke(self, revoked: Listed, *, may_wait: bool) -> str | None:
-        """Enter a revocation that the list of a CA names, and say what became of it."""
+    async def _revoke(self, revoked: Listed, *, may_wait: bool, is_last: bool) -> str | Listed | None:
+        """Enter a revocation that the list of a CA names, and say what became of it.
+
+        Args:
+            revoked: the name of the CA, and what its list says.
+            may_wait: as :meth:`take_back` has it.
+            is_last: whether one is entered of a certificate that its device uses; if not, it is given back.
+        """
         name, listed = revoked
         known = await self.certificates.get(listed.serial_number)
         if known is None or (known.record.kind is CertificateKind.DEVICE and not known.record.subject):
@@ -111,7 +139,7 @@ class RestoredRevocations:
         if known.record.state is CertificateState.REVOKED and known.record.ended:
             return None
         if known.record.kind is CertificateKind.DEVICE:
-            return await self._revoke_device(name, known.record.subject, listed, may_wait=may_wait)
+            return await self._revoke_of(known.record.subject, revoked, may_wait=may_wait, is_last=is_last)
         if may_wait:
             return None
         line, is_done = await self._revoke_authority(name, known.record, listed)
@@ -120,6 +148,17 @@ class RestoredRevocations:
         if is_done:
             await self.certificates.try_replace(known, known.record.changed(state=CertificateState.REVOKED, **ended))
         return line
+
+    async def _revoke_of(
+        self, registration_id: str, revoked: Listed, *, may_wait: bool, is_last: bool
+    ) -> str | Listed | None:
+        device, (name, listed) = await self.devices.get(registration_id), revoked
+        if device is not None and listed.serial_number in device.record.in_use:
+            if not is_last:
+                return revoked
+            if may_wait and await self._has_another(registration_id):
+                return None
+        return await self._revoke_device(name, registration_id, listed, may_wait=may_wait)
 
     async def _revoke_device(
         self, name: str, registration_id: str, listed: ListedCertificate, *, may_wait: bool
@@ -142,9 +181,18 @@ class RestoredRevocations:
                 f"certificate {listed.serial_number} of {registration_id!r} stays on the list of {name!r}, and nothing "
                 f"else is done about it: {refusal}"
             )
-        if before is not None and after.record.generation != before.record.generation:
-            return f"{registration_id}: revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
-        return None
+        if before is None or after.record.generation == before.record.generation:
+            return None
+        is_used = listed.serial_number in before.record.in_use
+        what = "" if is_used else f"certificate {listed.serial_number}, which it does not use any more, is "
+        return f"{registration_id}: {what}revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+
+    async def _has_another(self, registration_id: str) -> bool:
+        """Tell whether a device has a bundle with a certificate that is not known: it may use that one by now."""
+        for name in await self.blobs.names(BUNDLES, f"{registration_id}/"):
+            if await self.certificates.get(name.rpartition("/")[2].removesuffix(".json")) is None:
+                return True
+        return False
 
     async def _revoke_authority(
         self, name: str, record: CertificateRecord, listed: ListedCertificate

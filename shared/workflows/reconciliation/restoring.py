@@ -197,6 +197,11 @@ class Restoration:
                         f"the enrollment group {group_id!r} is disabled in the ledger, and enabled in DPS, which goes "
                         "on letting its devices in: enable it, or disable it again"
                     )
+                case GroupState.ENABLED if not is_open:
+                    yield (
+                        f"the enrollment group {group_id!r} is enabled in the ledger, and disabled in DPS, which keeps "
+                        "its devices out: disable it, or enable it again"
+                    )
                 case GroupState.DELETED:
                     yield f"the enrollment group {group_id!r} is in DPS, and deleted in the ledger: delete it there"
 

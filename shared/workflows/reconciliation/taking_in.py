@@ -6,18 +6,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import REORDERABLE, HeldCertificate, Purpose
+from shared.domain.devices import HeldCertificate, Purpose
 from shared.domain.entries import place_of
 from shared.domain.issuance import Committed
 from shared.domain.renewal import first_notice
-from shared.domain.restoration import adopted, ordered_meanwhile, renewed_meanwhile
+from shared.domain.restoration import adopted, could_be_ordered, ordered_meanwhile, renewed_meanwhile
 from shared.domain.words import CertificateKind, DeviceState
 from shared.pki import names
 from shared.pki.certificates import issued_by
+from shared.pki.issuer_limits import BACKDATING
 from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import bundle_name, summary_of
+from shared.workflows.devices.changes import note
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from cryptography import x509
 
     from shared.domain.devices import CertificateSummary, DeviceRecord
@@ -62,6 +66,11 @@ class FoundCertificate:
     def keeps_key(self) -> bool:
         """Whether its bundle may have a key that is to be deleted."""
         return self.bundle is not None and self.bundle.password_secret is not None
+
+    @property
+    def made_at(self) -> datetime:
+        """When it was made, to the second."""
+        return self.summary.not_before + BACKDATING
 
     def committed(self, registration_id: str) -> Committed:
         """Give it as whoever issues it does."""
@@ -115,7 +124,7 @@ class TakingIn:
             return f"{registration_id}: certificate {serial_number} was being made, and is carried on"
         if await self.certificates.get(serial_number) is not None:
             return f"{registration_id}: certificate {serial_number} is revoked, and was not known to be its own"
-        purpose, cause = _cause_of(known.record if known else None, found.cause)
+        purpose, cause = _cause_of(known.record if known else None, found)
         held = HeldCertificate(
             serial_number=serial_number,
             state=CertificateState.ACTIVE,
@@ -132,6 +141,9 @@ class TakingIn:
         if known is not None and purpose is Purpose.RENEWAL:
             is_used = await self._is_used(known.record, made.sha256_thumbprint)
             wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
+            entered = wanted.find(serial_number) or held
+            row = row.changed(state=entered.state, revoked_at=entered.revoked_at, revocation_reason=entered.reason)
+            await note(self.devices, known.record, wanted, at=self.clock())
             await self.devices.replace(known, wanted, reserved=row)
             return f"{registration_id}: certificate {serial_number}, with which it was renewed, is known again"
         group, told = await self._place(registration_id, issuer)
@@ -177,21 +189,21 @@ class TakingIn:
         return identity is not None and identity.thumbprints == {thumbprint}
 
 
-def _cause_of(known: DeviceRecord | None, cause: str) -> tuple[Purpose, str]:
+def _cause_of(known: DeviceRecord | None, found: FoundCertificate) -> tuple[Purpose, str]:
     """Tell what a certificate that was found was issued for.
 
     A device whose order was being carried out has got it by that order, which may come again. One that could be ordered
-    anew could not be renewed.
+    anew could not be renewed; unless it was taken out of service since, by the ledger that was put back.
 
     Args:
-        known: the device, as it was when the copy was made.
-        cause: as far as it is known.
+        known: the device, as the ledger has it.
+        found: the certificate.
     """
-    if known is None or known.state in REORDERABLE:
-        return Purpose.ORDER, cause
+    if known is None or could_be_ordered(known, found.made_at):
+        return Purpose.ORDER, found.cause
     if known.state is DeviceState.ORDERED:
         return known.purpose, known.order_id
-    return Purpose.RENEWAL, cause
+    return Purpose.RENEWAL, found.cause
 
 
 def _row(registration_id: str, held: HeldCertificate, found: FoundCertificate) -> CertificateRecord:

@@ -159,5 +159,6 @@ def reconciler(
         policies=settings.reconciliation_policy,
         took_effect=took_effect,
         interval=settings.reconciliation_interval,
+        check_ledger=converger.check_ledger,
         clock=clock,
     )

@@ -62,9 +62,14 @@ class StatusAnswers:
             return ocsp.refusal(error)
         if authority.deleted:  # its key is gone, and so are all certificates that it has signed
             return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.UNAUTHORIZED))
+        # Looked at before: what an older ledger says is not called good because it was restored a moment later.
+        lost = await self._is_lost(authority)
         status = await self._status(authority, asked.serial_number)
-        if not isinstance(status, Revoked) and await self.past.is_lost(authority):
-            return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.TRY_LATER))
+        if not isinstance(status, Revoked):
+            if isinstance(lost, Exception):
+                raise lost
+            if lost:
+                return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.TRY_LATER))
         now = self.clock()
         try:
             responder = await self.responders.of(authority, now)
@@ -73,6 +78,13 @@ class StatusAnswers:
         except Rejected:  # the CA has expired, or may not have a responder: nothing here may speak for it
             return ocsp.refusal(UnreadableRequest(OCSPResponseStatus.UNAUTHORIZED))
         return ocsp.answer(asked, status, responder=responder, now=now, next_update=now + ANSWER_LIFE)
+
+    async def _is_lost(self, authority: LoadedAuthority) -> bool | Exception:
+        """Tell whether the ledger's past is lost, or why nobody knows: that a certificate is revoked counts anyway."""
+        try:
+            return await self.past.is_lost(authority)
+        except Exception as error:  # noqa: BLE001 - raised where it matters
+            return error
 
     async def _status(self, authority: LoadedAuthority, serial_number: int) -> Status:
         known = await self.certificates.get(names.serial_text(serial_number))

@@ -1,0 +1,162 @@
+"""Whatever is asked for while a ledger that was put back is restored: at rest all is well, and nobody is let in again.
+
+``PROVE=1`` (``make prove``) tries every scene with every act, killed at every step, and two preemptions for those that
+revoke and those that open.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared import restoration
+from shared.domain.words import DeviceState
+from shared.workflows.epochs import Epochs
+from tests.world.restored_acts import ACTS, SCENES, asked_once, put_back
+from tests.world.restored_prover import RestoredProof
+from tests.world.restored_world import RESTORE, SAID
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEEPER = os.environ.get("PROVE") == "1"
+USUAL: Mapping[str, tuple[str, ...]] = {
+    # What the ledger lost, and what is asked for while it is taken back.
+    "revoked": ("renew", "delete", "ask OCSP"),
+    "held": ("reinstate", "revoke"),
+    "renewed": ("revoke", "delete"),
+    "ordered": ("order", "revoke"),
+    "ordered again": ("hold",),
+    "former revoked": ("boot",),
+    "disabled": ("enable", "compare", "raise the epoch"),
+    "entry disabled": ("put the entry",),
+    "group disabled": ("put", "enable the group"),
+    "enabling, then disabled": ("convergence",),
+}
+PAIRED = dict.fromkeys(SCENES, ACTS) if DEEPER else USUAL
+TWICE = ("revoke", "hold", "reinstate", "delete", "enable", "convergence", "publish the lists", "put")
+
+
+@pytest.fixture(autouse=True)
+def _told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the command says for the auditor."""
+    monkeypatch.setattr(restoration, "_say", lambda line: SAID.get().append(line))
+
+
+@pytest.mark.parametrize("scene", SCENES)
+async def test_a_restoration_that_nobody_disturbs_leaves_nothing_open_and_nothing_unsaid(scene: str) -> None:
+    proof, world = RestoredProof(), await SCENES[scene]()
+    await proof.alone(world, RESTORE)
+    proof.check()
+
+
+@pytest.mark.skipif(not DEEPER, reason="make prove; test_restorations.py has one that everything is lost in")
+@pytest.mark.parametrize("scene", SCENES)
+async def test_a_restoration_that_breaks_off_at_any_step_is_finished_by_the_next_one(scene: str) -> None:
+    """Killed before each step, and after each with its answer lost, then run again."""
+    proof, world = RestoredProof(), await SCENES[scene]()
+    await proof.break_off(world, RESTORE)
+    proof.check()
+
+
+@pytest.mark.parametrize(("scene", "act"), [(scene, act) for scene, acts in PAIRED.items() for act in acts])
+async def test_an_act_that_meets_a_restoration_comes_before_it_or_after_it(scene: str, act: str) -> None:
+    """Either pauses before each of its steps while the other one runs to its end."""
+    proof, world = RestoredProof(), await SCENES[scene]()
+    await proof.interleave(world, RESTORE, act)
+    await proof.interleave(world, act, RESTORE)
+    proof.check()
+
+
+@pytest.mark.skipif(not DEEPER, reason="make prove")
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("scene", SCENES)
+async def test_an_act_that_breaks_off_while_the_ledger_is_an_older_one_is_finished_or_has_not_begun(
+    scene: str, act: str
+) -> None:
+    """Killed before each step, and after each with its answer lost; then the ledger is restored."""
+    proof, world = RestoredProof(), await SCENES[scene]()
+    await proof.break_off(world, act)
+    proof.check()
+
+
+@pytest.mark.skipif(not DEEPER, reason="make prove")
+@pytest.mark.parametrize("act", TWICE)
+@pytest.mark.parametrize("scene", ["revoked", "held", "renewed", "disabled", "reinstating, then revoked"])
+async def test_an_act_and_a_restoration_that_pause_in_turn_come_one_after_the_other(scene: str, act: str) -> None:
+    """Both pause before each of their steps."""
+    proof, world = RestoredProof(), await SCENES[scene]()
+    await proof.interleave_twice(world, act, RESTORE)
+    proof.check()
+
+
+@pytest.mark.parametrize(
+    ("scene", "act"),
+    [
+        ("held", "reinstate"),
+        ("disabled", "enable"),
+        ("entry disabled", "put the entry"),
+        ("entry disabled", "delete the entry"),
+        ("group disabled", "enable the group"),
+        ("group disabled", "put"),
+        ("group disabled", "update"),
+        ("group disabled", "compare"),
+        ("enabling, then disabled", "convergence"),
+        ("reinstating, then revoked", "convergence"),
+    ],
+)
+async def test_an_older_ledger_opens_nothing(scene: str, act: str) -> None:
+    """What was shut after the copy is known at the services alone: whoever would open it waits."""
+    world = await SCENES[scene]()
+    before = world.state()
+    await asked_once(world, act)
+    after = world.state()
+    assert (before.entry, before.identity, before.dps_group) == (after.entry, after.identity, after.dps_group)
+
+
+@pytest.mark.parametrize(
+    ("act", "shut"),
+    [
+        ("revoke", ("disabled", False)),
+        ("hold", ("disabled", False)),
+        ("disable", (None, False)),
+        ("disable the entry", ("disabled", True)),
+        ("delete", ("disabled", False)),
+    ],
+)
+async def test_an_older_ledger_shuts_doors_all_the_same(act: str, shut: tuple[str | None, bool | None]) -> None:
+    world = await put_back("order", lost=())
+    await asked_once(world, act)
+    entry, identity = world.state().entry, world.state().identity
+    assert (entry and entry[0], identity and identity[0]) == shut
+
+
+async def test_a_device_that_an_older_ledger_does_not_know_is_revoked_when_it_does() -> None:
+    """It was ordered after the copy. Who has it revoked is not told that it does not exist."""
+    world = await SCENES["ordered"]()
+    await asked_once(world, "revoke")
+    assert (world.record(), world.rejections()) == (None, [])
+    await world.drain()
+    record = world.record()
+    assert record is not None
+    assert (record.state, world.rejections()) == (DeviceState.REVOKED, [])
+
+
+async def test_an_older_ledger_disables_a_group_all_the_same() -> None:
+    world = await put_back("order", lost=())
+    await asked_once(world, "disable the group")
+    assert world.state().dps_group == "disabled"
+
+
+async def test_the_auditor_sees_a_door_that_an_older_ledger_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device was being enabled when the copy was made, and was disabled again after it."""
+
+    async def not_noticed(_self: Epochs) -> None:
+        return
+
+    world, proof = await SCENES["enabling, then disabled"](), RestoredProof()
+    monkeypatch.setattr(Epochs, "check", not_noticed)
+    await proof.interleave(world, RESTORE, "convergence")
+    assert any("the hub lets in a device that it kept out" in fault for fault in proof.faults)
