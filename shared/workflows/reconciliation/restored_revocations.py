@@ -82,7 +82,7 @@ class RestoredRevocations:
             may_wait: whether one may be found out about later: nobody knows the certificate yet, or its device has got
                 another one since.
         """
-        used = list[Listed]()
+        used: list[Listed] = []
         async for found in in_parts(partial(self._revoke, may_wait=may_wait, is_last=False), revoked, self._gate):
             if isinstance(found, tuple):
                 used.append(found)
