@@ -55,6 +55,7 @@ _MANY_RUNS = (
     "test_any_sequence",
     "test_devices_under_interleaving",
     "test_groups_under_interleaving",
+    "test_restored_under_interleaving",
 )
 """Files of the world's tests that do the same thousands of times, in ever other orders."""
 

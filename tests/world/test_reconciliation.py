@@ -1191,6 +1191,7 @@ async def test_a_finding_is_mended_or_adopted_and_never_both_whoever_comes_in_be
             fleet = await fleet_of()
             await disable_at_hub(fleet)
             [found] = await fleet.look()
+            await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
             conductor = fleet.world.conductor
             conductor.start("first", fleet.reconciler.act(found.finding_id, first))
             taken = await conductor.advance("first", step)
