@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from shared.services import Services
     from shared.settings import Settings
+    from shared.workflows.reconciliation.passes import Reconciler
 
 LOST = Brought(lists_are_lost=True)
 
@@ -379,6 +380,15 @@ async def test_a_device_with_an_individual_enrollment_is_taken_over_by_that_and_
     assert not subject.hubs.identities["hub-1", "press"].enabled
 
 
+def reconciler_of(subject: Deployment) -> Reconciler:
+    """Give what makes passes; its pauses, until it has its share of the quotas again, take no time."""
+
+    async def pause(seconds: float) -> None:
+        subject.now += timedelta(seconds=seconds)
+
+    return replace(subject.app.reconciler, pause=pause)
+
+
 async def test_an_individual_enrollment_that_keeps_a_revoked_certificate_out_is_made_again_in_another_dps() -> None:
     """The group would let in both certificates. That the earlier one is the device's, the ledger does not know."""
     subject = await Deployment().begin("press", "drill")
@@ -392,7 +402,7 @@ async def test_an_individual_enrollment_that_keeps_a_revoked_certificate_out_is_
     subject.provisioning.enrollments.clear()
     subject.provisioning.registrations.clear()
     assert subject.provisioning.admits("press", earlier)
-    reconciler = subject.app.reconciler
+    reconciler = reconciler_of(subject)
     begun = await reconciler.begin()
     await reconciler.carry_on(begun.reconciliation_id, until=subject.now + timedelta(hours=1))
     [found], _ = await reconciler.findings.page({"kind": "enrollmentMissing"}, size=9, continuation=None)
@@ -439,8 +449,9 @@ async def test_who_was_shut_out_is_shut_out_by_the_ledger_and_of_another_dps(
     for name in leaves:
         found = await subject.app.reconciler.walk.look.differences(name, Budget())
         assert [(each.kind, each.where) for each in found] == [(FindingKind.DOOR_OPEN, "DPS")]
-    begun = await subject.app.reconciler.begin()
-    await subject.app.reconciler.carry_on(begun.reconciliation_id, until=subject.now + timedelta(hours=1))
+    reconciler = reconciler_of(subject)
+    begun = await reconciler.begin()
+    await reconciler.carry_on(begun.reconciliation_id, until=subject.now + timedelta(hours=1))
     assert [subject.provisioning.admits(name, leaf) for name, leaf in leaves.items()] == [False, False, False]
 
 

@@ -13,11 +13,12 @@ from shared.domain.attestations import admits_only, reference_attestation, x509_
 from shared.domain.authorities import AuthorityState
 from shared.domain.findings import FindingKind, FindingState, Policy
 from shared.domain.groups import CaReferences
-from shared.domain.passes import ReconciliationRecord
+from shared.domain.passes import ReconciliationRecord, ReconciliationState
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.reconciliation.answers import shown_pass
 from shared.workflows.reconciliation.mending import Mending
+from shared.workflows.reconciliation.walking import Walk
 from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts
 from tests.world.groups_world import authority
@@ -380,6 +381,27 @@ async def test_a_pass_names_twenty_of_what_it_could_not_look_at() -> None:
     done = await fleet.reconciler.describe("r")
     assert done.unread > 20
     assert done.unread_subjects == before.unread_subjects
+
+
+async def test_a_pass_over_a_device_that_can_not_be_looked_at_holds_up_no_other_and_ends_and_says_so() -> None:
+    """It is tried again for a quarter of an hour, beside the others."""
+    fleet = await fleet_of()
+    begun, whole = await fleet.reconciler.begin(registration_id=DEVICE), await fleet.reconciler.begin()
+
+    async def fail(_registration_id: str, _budget: Any) -> list[Any]:
+        raise KeyError("x509")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Walk, "device", lambda _self, *given: fail(*given))
+        with pytest.RaisesGroup(KeyError):
+            await fleet.reconciler.run(until=fleet.world.now + timedelta(hours=1))
+        assert (await fleet.reconciler.describe(whole.reconciliation_id)).state is ReconciliationState.DONE
+        assert (await fleet.reconciler.describe(begun.reconciliation_id)).state is ReconciliationState.RUNNING
+        fleet.world.now += timedelta(minutes=15)
+        await fleet.reconciler.run(until=fleet.world.now + timedelta(minutes=1))
+    done = await fleet.reconciler.describe(begun.reconciliation_id)
+    assert (done.state, done.unread) == (ReconciliationState.DONE, 1)
+    assert done.unread_subjects == {DEVICE: "KeyError; the log says more"}
 
 
 class Failing:

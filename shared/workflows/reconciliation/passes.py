@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 from shared.domain.findings import FindingKind, FindingState, SubjectKind
 from shared.domain.passes import NAMED, ReconciliationRecord, ReconciliationState, Stage
-from shared.errors import Deferred, NotFound
+from shared.errors import Deferred, LedgerBehind, NotFound
 from shared.workflows.reconciliation.finding_acts import FindingActs
-from shared.workflows.reconciliation.steps import Step, step_of
+from shared.workflows.reconciliation.steps import Step, step_of, why
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _KEPT = timedelta(days=30)
 _ATTEMPTS = 4
+_TRIED_FOR = timedelta(minutes=15)
+"""So long a pass over one device waits for a service that does not answer: longer than an outage of ten minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +117,20 @@ class Reconciler(FindingActs):
 
         Raises:
             LedgerBehind: the ledger is an older one: the services would follow what is over.
+            ExceptionGroup: some can't be carried on now; each one was tried.
         """
         await self.check_ledger()
         await self._begin_if_due()
-        steps = 0
+        steps, failures = 0, list[Exception]()
         for each in sorted(await self.passes.running(), key=_is_whole):
-            steps += await self.carry_on(each.reconciliation_id, until=until)
+            try:
+                steps += await self.carry_on(each.reconciliation_id, until=until)
+            except LedgerBehind:
+                raise
+            except Exception as error:  # noqa: BLE001 - one that can't be carried on must not hold up the others
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} passes can't be carried on now", failures)
         return steps
 
     async def carry_on(self, reconciliation_id: str, *, until: datetime) -> int:
@@ -167,8 +177,7 @@ class Reconciler(FindingActs):
         record, budget = known.record, self.share.budget(spent, self.clock())
         self.walk.enrollments.ours.forget()
         if record.registration_id is not None and record.stage is Stage.DEVICES:
-            seen = await self.walk.device(record.registration_id, budget)
-            step = Step(place=record.entered(Stage.GONE), looked_at=1, differences=tuple(seen))
+            step = await self._look_at_device(record, record.registration_id, budget)
         elif record.stage is Stage.GONE:
             step = await self._look_for_gone(record, budget)
         else:
@@ -187,6 +196,18 @@ class Reconciler(FindingActs):
             "spent": self.share.spent(record.spent, budget.calls, self.clock()),
         }
         return await self.passes.try_replace(known, step.place.changed(**counts))
+
+    async def _look_at_device(self, record: ReconciliationRecord, registration_id: str, budget: Budget) -> Step:
+        """Look at the only device of a pass: what fails is tried again for a while, and then said."""
+        following = record.entered(Stage.GONE)
+        try:
+            seen = await self.walk.device(registration_id, budget)
+        except Exception as error:
+            if self.clock() - record.began_at < _TRIED_FOR:
+                raise
+            _log.exception("%r can't be compared", registration_id)
+            return Step(place=following, unread={registration_id: why(error)})
+        return Step(place=following, looked_at=1, differences=tuple(seen))
 
     async def _told_as_worse(self, difference: Difference) -> None:
         """End the finding of an unknown identity that is told of as an open door."""
