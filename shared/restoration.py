@@ -29,6 +29,7 @@ from shared.checks import check_ledger, is_of_ca
 from shared.commands import ended, failed, refused, run
 from shared.domain.attestations import certificate_of
 from shared.errors import LedgerBehind, Rejected
+from shared.ledger.audit_log import AuditTable
 from shared.ledger.certificates import Certificates
 from shared.ledger.devices import Devices
 from shared.ledger.expiry import ExpiryIndex
@@ -125,6 +126,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
         converger=replace(services.converger, check_ledger=_entered),
         authority_converger=services.authority_workflows.converger,
         log=services.evidence.reader,
+        audit=AuditTable(table("audit")),
         epochs=services.epochs,
         clock=clock,
         taking_in=taking_in,

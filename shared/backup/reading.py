@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from shared.backup.sealing import Opener
     from shared.ports.rows import Table
 
-REFERRING_FIRST = ("identities", "orderlines", "orders", "groups", "requests", "actrequests", "rejections", "issuers")
-"""Devices name their orders and groups, groups their CAs. The other tables are indexes, and what stands for itself."""
+REFERRING_FIRST = (
+    "audit",
+    "identities",
+    "orderlines",
+    "orders",
+    "groups",
+    "requests",
+    "actrequests",
+    "rejections",
+    "issuers",
+)
+"""What the audit log says is done, the others have. Devices name their orders and groups, groups their CAs. The other
+tables are indexes, and what stands for itself."""
 
 TABLES_IN_ORDER = (*REFERRING_FIRST, *(each for each in TABLES if each not in REFERRING_FIRST))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -117,6 +117,16 @@ class AuditTable:
         """Find the entry of an act, as it was begun; ``None`` if it is not there."""
         known = await self._list(_ALL).find(act.at, act.entry_id)
         return AuditEntry(**{name: getattr(known, name) for name in AuditEntry.model_fields}) if known else None
+
+    async def outcome(self, act: AuditedAct) -> AuditOutcome | None:
+        """Tell what came of an act, whose time is known to the millisecond, as the log has it.
+
+        Returns:
+            ``None`` if its entry is not there.
+        """
+        log, last = self._list(_ALL), act.at + timedelta(microseconds=999)
+        known = await log.find(act.at, act.entry_id) or await log.find(last, act.entry_id)
+        return (await self._ended(known)).outcome if known else None
 
     async def page(
         self, filters: AuditFilters, *, size: int, continuation: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts.authorities import AuthorityAct
+from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.devices import Doors
 from shared.domain.entry_changes import EntryChange, EntryWish, decided
 from shared.domain.groups import GroupState
@@ -24,6 +27,7 @@ from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred
 from shared.evidence.leaves import CertificateLeaf, act_entry, certificate_entry
+from shared.ledger.audit_log import AuditTable
 from shared.pki import names
 from shared.pki.list_checks import listed_serial_numbers
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
@@ -164,6 +168,35 @@ class LogOfTheTime:
         )
         self.entered.append(certificate_entry(at, leaf))
 
+    def act(
+        self,
+        action: str,
+        subject: str,
+        kind: str = "device",
+        *,
+        at: datetime = NOW,
+        ends: str | None = "done",
+        **has: str,
+    ) -> AuditEntry:
+        """Log an act, as the app does: when it is begun, and when it ends; give its last entry."""
+        begun = AuditEntry(
+            entry_id=has.get("entry_id", f"{action}-{subject}-{len(self.entered)}"),
+            at=at,
+            actor=Actor(kind=CallerKind.USER, id="5f", name="Ada"),
+            action=action,
+            subject_kind=SubjectKind(kind),
+            subject=subject,
+            outcome=AuditOutcome.BEGUN,
+            request_id=has.get("request_id"),
+        )
+        last = begun.changed(outcome=AuditOutcome(ends)) if ends else begun
+        for each in dict.fromkeys((begun.outcome, last.outcome)):
+            fields = begun.changed(outcome=each).model_dump(
+                mode="json", by_alias=True, exclude_none=True, exclude={"at"}
+            )
+            self.entered.append(act_entry(at, fields))
+        return last
+
 
 @dataclass
 class Disaster:
@@ -209,6 +242,7 @@ class Disaster:
             "blobs": BundlesAndLists(self.scene),
             "epochs": epochs,
             "lists": Lists(),
+            "audit": AuditTable(self.scene.table("audit")),
         }
         common: dict[str, Any] = {
             "certificates": self.scene.certificates,
@@ -645,7 +679,7 @@ async def test_what_was_logged_and_can_not_be_had_again_is_named() -> None:
     subject.copied()
     log.certificate("4a" * 20, "line-2-ca1", cause="roll-7", kind="intermediate")
     log.certificate("4b" * 20, "saw", cause="order-saw")
-    log.entered.append(act_entry(NOW, {"action": "disable", "subject": "press"}))
+    log.act("disable", "press")
     (kept,) = await subject.scene.serials()
     log.certificate(kept, "press", cause="order-press")
     lines, _, _ = await subject.taken_back()
@@ -654,8 +688,118 @@ async def test_what_was_logged_and_can_not_be_had_again_is_named() -> None:
         f"certificate {'4a' * 20} (intermediate 'line-2-ca1', by 'line-1-ca1', for 'roll-7') {gone}",
         f"certificate {'4b' * 20} (device 'saw', by 'line-1-ca1', for 'order-saw') {gone}",
     ]
-    assert "was done since the copy, or just before: disable 'press', 2026-03-01T12:00:00.000+00:00" in lines
+    assert [line for line in lines if "not in the copy" in line] == [
+        "not in the copy: disable of the device 'press', asked for by 'Ada' on 2026-03-01 12:00:00 UTC, done: do it again"
+    ]
     assert await subject.scene.devices.get("saw") is None
+
+
+async def forgotten(subject: Disaster) -> list[str]:
+    """Give what is said to be done again, without who asked for it and when."""
+    lines, _, _ = await subject.taken_back()
+    found = [line.removeprefix("not in the copy: ") for line in lines if line.startswith("not in the copy: ")]
+    return [re.sub(r", asked for by 'Ada' on [0-9: -]+ UTC", "", line) for line in found]
+
+
+async def with_log(*devices: str) -> tuple[Disaster, LogOfTheTime]:
+    subject = await disaster(*devices)
+    log = subject.log = LogOfTheTime()
+    subject.raised_at = NOW
+    return subject, log
+
+
+async def test_each_act_that_changes_what_is_wanted_is_named_once_with_what_to_do() -> None:
+    """It was logged when it was begun and when it was done; what changes nothing, or was refused, is not done again."""
+    subject, log = await with_log("press")
+    subject.copied()
+    for name in ("reconcile", "mend", "handOutBundle", "confirmBundle", "close", "approve"):
+        log.act(name, "press", "finding")
+    log.act("update", "line", "enrollmentGroup")
+    log.act("create", "line-9", "enrollmentGroup")
+    log.act("order", "order-9", "order")
+    log.act("delete", "line-8", "enrollmentGroup", ends="refused")
+    log.act("enable", "line-8", "enrollmentGroup", ends="denied")
+    log.act("delete", "line-7", "enrollmentGroup", ends="failed")
+    log.act("roll", "line-7", "enrollmentGroup", ends=None)
+    subject.put_back()
+    made = "delete it in DPS, make it again, and take back its devices (docs/recover.md)"
+    ended = "no end of it was logged. If it is not so, "
+    assert await forgotten(subject) == [
+        "update of the enrollment group 'line', done: do it again",
+        f"create of the enrollment group 'line-9', done: {made}",
+        "order of the order 'order-9', done: send it again: devices of it that are known again stay as they are",
+        f"delete of the enrollment group 'line-7'; {ended}do it again",
+        f"roll of the enrollment group 'line-7'; {ended}delete it in DPS, make it again as it was before, and roll it "
+        "(docs/recover.md)",
+    ]
+
+
+async def test_acts_that_the_copy_has_are_not_named() -> None:
+    """Clocks differ, so the log is read from ten minutes before the copy: the ledger tells what of that it has."""
+    subject, log = await with_log("press")
+    audit = AuditTable(subject.scene.table("audit"))
+    before, begun = NOW - timedelta(minutes=9, microseconds=400), NOW - timedelta(hours=3)
+    await audit.append(log.act("putEnrollment", "press", at=before))
+    entry = log.act("update", "line", "enrollmentGroup", at=begun, ends=None, entry_id="waiting")
+    await audit.append(entry)
+    for number in range(300):
+        log.certificate(f"{number:040x}", "later", cause="x", kind="root", at=NOW + HOUR)
+    subject.copied()
+    log.act("deleteEnrollment", "press", at=before)
+    log.act("update", "line", "enrollmentGroup", at=begun, entry_id="waiting")
+    subject.put_back()
+    assert await forgotten(subject) == [
+        "update of the enrollment group 'line', done: do it again",
+        "deleteEnrollment of the device 'press', done: do it again",
+    ], "one that was asked for before the copy and done after it is not in the copy"
+
+
+async def test_acts_that_were_taken_back_are_not_named() -> None:
+    """Their lists, bundles and doors told of them."""
+    subject, log = await with_log("press", "drill")
+    (revoked,) = await subject.scene.serials("press")
+    subject.copied()
+    await subject.scene.order("order-saw", "saw")
+    (made,) = await subject.scene.serials("saw")
+    log.certificate(made, "saw", cause="order-saw")
+    log.act("issue", "saw", request_id="order-saw")
+    log.act("revoke", "press")
+    log.act("revoke", revoked, "certificate")
+    log.act("revoke", "drill")
+    log.act("renew", "drill", request_id="renew-drill")
+    subject.put_back()
+    subject.publish(revoked)
+    assert await forgotten(subject) == [
+        "revoke of the device 'drill', done: do it again",
+        "renew of the device 'drill', done: do it again",
+    ]
+
+
+async def test_of_acts_that_undo_each_other_the_last_one_counts() -> None:
+    subject, log = await with_log("press", "drill")
+    subject.copied()
+    log.act("disable", "press")
+    log.act("enable", "press")
+    log.act("enable", "drill")
+    log.act("disable", "drill")
+    subject.put_back()
+    assert await forgotten(subject) == ["disable of the device 'drill', done: do it again"]
+
+
+async def test_an_act_that_was_asked_for_long_ago_does_not_end_the_reading_of_the_log() -> None:
+    """It has the time at which it was asked for, and what was logged before it may be newer."""
+    subject, log = await with_log()
+    subject.copied()
+    await subject.scene.order()
+    (serial,) = await subject.scene.serials()
+    log.certificate(serial, "press", cause="order")
+    for number in range(300):
+        log.certificate(f"{number:040x}", "root-1", cause="x", kind="root")
+    log.act("update", "line", "enrollmentGroup", at=NOW - timedelta(days=3))
+    subject.put_back()
+    lines, _, _ = await subject.taken_back()
+    assert about(lines, "press") == [f"press: known again, with certificate {serial}, in {HUB}"]
+    assert log.read == [47, 0]
 
 
 async def test_a_list_that_our_ca_has_not_signed_revokes_nothing() -> None:

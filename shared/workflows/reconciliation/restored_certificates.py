@@ -35,7 +35,7 @@ class RestoredCertificates:
     Attributes:
         log: ``None`` where no log is kept.
         taking_in: enters certificates that are found.
-        logged: what was logged since the ledger's epoch, the oldest first.
+        logged: what was logged since the ledger's epoch, the oldest first, and acts from just before.
         unreadable: names of blobs that stand where bundles do, and are not.
     """
 
@@ -84,13 +84,15 @@ class RestoredCertificates:
             return False
         head = (await self.log.storage.head()).head
         since = since - _SLACK if since else datetime.min.replace(tzinfo=UTC)
-        last = head.size
-        while last > 0:
+        last, is_older = head.size, False
+        while last > 0 and not is_older:
             first = max(0, last - WIDTH)
             entries = [read_entry(each) for each in await self.log.storage.entries(head, first, last)]
-            self.logged[:0] = [each for each in entries if datetime.fromisoformat(each["at"]) >= since]
-            last = first if len(self.logged) >= head.size - first else 0
-        return len(self.logged) < head.size
+            # An act has the time at which it was asked for, and may have been done, and logged, long after.
+            kept = [each for each in entries if each["type"] == "act" or datetime.fromisoformat(each["at"]) >= since]
+            self.logged[:0] = kept
+            last, is_older = first, len(kept) < len(entries)
+        return is_older
 
     async def _of_all_bundles(self) -> AsyncIterator[str]:
         names = await self.blobs.names(BUNDLES, "")

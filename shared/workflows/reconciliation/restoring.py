@@ -17,6 +17,7 @@ from shared.ledger.table import Stale
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.reconciliation.adopting import UNKNOWN
 from shared.workflows.reconciliation.books import Books
+from shared.workflows.reconciliation.forgotten_acts import ForgottenActs
 from shared.workflows.reconciliation.restored_certificates import RestoredCertificates
 from shared.workflows.reconciliation.restored_doors import RestoredDoors
 from shared.workflows.reconciliation.restored_following import RestoredFollowing
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
+    from shared.ledger.audit_log import AuditTable
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
@@ -50,6 +52,7 @@ class Restoration:
 
     Attributes:
         log: ``None`` where no log is kept.
+        audit: the ledger's own audit log, by which it is told what of the log's acts the copy has.
         taking_in: enters certificates that are found.
         adoption: takes CAs, groups and devices over from the services, where the ledger is lost; ``None`` where it is
             an older one.
@@ -67,6 +70,7 @@ class Restoration:
     converger: DeviceConverger
     authority_converger: AuthorityConverger
     log: LogReader | None
+    audit: AuditTable
     epochs: Epochs
     clock: Clock
     taking_in: TakingIn
@@ -161,6 +165,16 @@ class Restoration:
 
     # --- what is left ---
 
+    @property
+    def _forgotten(self) -> ForgottenActs:
+        return ForgottenActs(
+            audit=self.audit,
+            devices=self.devices,
+            certificates=self.certificates,
+            groups=self.groups,
+            authorities=self.authorities,
+        )
+
     async def _unknown(self, certificates: RestoredCertificates, missing: Sequence[str]) -> AsyncIterator[str]:
         """Say what was done after the copy that can't be taken back from what there is."""
         for each in certificates.logged:
@@ -169,8 +183,9 @@ class Restoration:
                     f"certificate {each['serialNumber']} ({each['kind']} {each['subject']!r}, by {each['issuer']!r}, "
                     f"for {each['cause']!r}) was logged, and can't be had again: OCSP says that it is unknown"
                 )
-            if each["type"] == "act" and self.adoption is None:
-                yield f"was done since the copy, or just before: {each['action']} {each['subject']!r}, {each['at']}"
+        if self.adoption is None:
+            async for line in self._forgotten.told(certificates.logged):
+                yield line
         for name in sorted(certificates.unreadable):
             yield f"the blob {name!r} in {BUNDLES!r} is not a bundle: nothing was taken back from it"
         async for line in self._groups():
@@ -188,7 +203,7 @@ class Restoration:
         """Say of groups what the ledger and DPS differ in: whole lines of devices depend on who is right."""
         known = {each.enrollment_group: each.state async for each in self.groups.list()}
         async for entry in self.provisioning.list_groups():
-            group_id, is_open = entry["enrollmentGroupId"], entry.get(STATUS) != "disabled"
+            group_id, is_open = str(entry["enrollmentGroupId"]).lower(), entry.get(STATUS) != "disabled"
             match known.get(group_id):
                 case None:
                     yield f"the enrollment group {group_id!r} is in DPS, and the ledger does not know it"
