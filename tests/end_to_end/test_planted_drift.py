@@ -199,7 +199,7 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
             ("identityCertificate", "former"),
             ("identityAuthentication", "keyed"),
             ("identityLeft", "left"),
-            ("identityUnknown", "Nobody's"),
+            ("identityUnknown", "Nobody's#1"),
             ("hubChanged", "moved"),
             ("enrollmentMissing", "unpinned"),
             ("enrollmentDisabled", "shut"),
@@ -272,7 +272,7 @@ def plant_at_devices(world: World, operator: Operator) -> None:
     assert world.request("DELETE", "devices/left").status_code == requests.codes.accepted
     wait_for_state(world, "left", "deleted")
     operator.registry.create_device_with_x509("left", FOREIGN, FOREIGN, "disabled")
-    operator.registry.create_device_with_x509("Nobody's", FOREIGN, FOREIGN, "enabled")
+    operator.registry.create_device_with_x509("Nobody's#1", FOREIGN, FOREIGN, "enabled")
     put_back(world, operator)
     put_entry_back(world, operator)
     reserve(world)
