@@ -229,7 +229,7 @@ def test_what_others_change_is_found_in_one_pass_and_mended_where_that_is_asked_
                 if act["path"].endswith(("/mend", "/adopt")):
                     answer = world.request(act["method"], act["path"].removeprefix("/api/"))
                     assert answer.status_code == requests.codes.ok, (each["kind"], answer.text)
-        assert compared(world) == stays
+        assert compared(world) == stays - {("groupCertificates", "certificates")}
         keyed = operator.registry.get_device("keyed").authentication
         assert (keyed.type, keyed.symmetric_key.primary_key) == ("selfSigned", None)
         restored = operator.dps.enrollment.get("steered")
