@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from shared.contracts.explanations import Explanation
 from shared.contracts.messages import Queue
@@ -389,6 +391,24 @@ async def group_has_another_authority(scene: ExplainedScene) -> None:
     await scene.enter_group(other_authority().certificate)
 
 
+async def authority_was_made_again(scene: ExplainedScene) -> None:
+    """Under its name and key, after a restore; the device has the chain with its former certificate."""
+    former, root, known = hierarchy().issuing.certificate, hierarchy().root, await scene.issuers.get(ISSUER)
+    assert known is not None
+    builder = x509.CertificateBuilder(
+        issuer_name=former.issuer,
+        subject_name=former.subject,
+        public_key=former.public_key(),
+        serial_number=4711,
+        not_valid_before=scene.clock(),
+        not_valid_after=former.not_valid_after_utc,
+        extensions=list(former.extensions),
+    )
+    made = builder.sign(root.signing_key, hashes.SHA256())  # type: ignore[arg-type]
+    await scene.issuers.replace(known, known.record.changed(certificate=names.pem(made)))
+    await scene.enter_group(made)
+
+
 async def another_group_has_the_authority(scene: ExplainedScene) -> None:
     await scene.enter_group(other_authority().certificate)
     await scene.enter_group(group="foreign")
@@ -542,6 +562,7 @@ FAULTS: dict[str, tuple[Planting, str]] = {
         (another_group_has_the_authority, "otherGroup"),
         (authority_is_not_verified, "authorityNotVerified"),
         (group_has_another_authority, "groupHoldsOtherAuthority"),
+        (authority_was_made_again, "formerAuthority"),
         (assignment_failed, "assignmentFailed"),
         (taken_over_and_given_back, "takenOver"),
         (identity_is_disabled, "identityDisabled"),

@@ -44,6 +44,7 @@ RULES: Sequence[Rule] = (
     Rule("otherGroup", _FAULT, dps.other_group, dps.see_group),
     Rule("authorityNotVerified", _FAULT, dps.authority_not_verified, dps.verify_authority),
     Rule("groupHoldsOtherAuthority", _FAULT, dps.group_holds_other_authority, dps.see_group),
+    Rule("formerAuthority", _FAULT, dps.former_authority, dps.renew_it),
     Rule("chainRefused", _FAULT, dps.chain_refused, dps.check_chain),
     Rule("assignmentFailed", _FAULT, dps.assignment_failed, dps.see_allocation),
     # The hub.

@@ -11,6 +11,7 @@ from shared.domain.hub_authentication import NONE, SELF_SIGNED, lets_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared.domain.dps_decisions import Match
     from shared.ports.hubs import HubIdentity
 
 
@@ -38,7 +39,15 @@ def _dps_state(seen: Seen) -> tuple[DoorState, str]:
     decision = seen.decisions[0]
     if decision.causes:
         return DoorState.SHUT, f"{decision.causes[0].message}: {decision.causes[0].finding.message}"
-    match = decision.match
+    return _by_match(seen, decision.match)
+
+
+def _by_match(seen: Seen, match: Match | None) -> tuple[DoorState, str]:
+    if seen.is_of_former_authority and match is not None and match.kind == "enrollmentGroup":
+        return (
+            DoorState.SHUT,
+            "the chain that it has is of a former certificate of its CA, which its group does not accept",
+        )
     by = f"the {_words(match.kind)} {match.identifier!r} lets it in" if match else "an entry lets it in"
     return DoorState.OPEN, by
 

@@ -305,6 +305,22 @@ def group_holds_other_authority(seen: Seen) -> str | None:
     return _refused_for(seen, _OTHER_AUTHORITY)
 
 
+def former_authority(seen: Seen) -> str | None:
+    """The chain that it has ends at a certificate of its CA that its group does not accept any more."""
+    own = seen.device.state in IN_SERVICE and _to_be_open(seen) and seen.own_entry is None
+    if not (own and seen.is_of_former_authority):
+        return None
+    return (
+        "its certificate is older than that of its CA, which was made again: DPS refuses the chain that it has when it "
+        "registers again, since its group accepts the CA's new certificate alone"
+    )
+
+
+def renew_it(seen: Seen) -> Remedy:
+    """Have it renewed while its hub lets it in."""
+    return Remedy("Renew it before anything makes it register again.", Call("POST", f"{seen.path}/renew"))
+
+
 def chain_refused(seen: Seen) -> str | None:
     """DPS refuses its certificate for another reason."""
     found = seen.refusal

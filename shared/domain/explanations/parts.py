@@ -191,6 +191,14 @@ class Seen:
         return f"/api/devices/{self.device.registration_id}"
 
     @property
+    def is_of_former_authority(self) -> bool:
+        """Whether its CA had another certificate when it signed the device's: nothing begins before its issuer."""
+        renewed = bool(self.authorities and self.authorities[0].further_certificates)
+        leaf, *above = self.chain or (None,)
+        begins = above[0].not_valid_before_utc if above and not renewed else None
+        return leaf is not None and begins is not None and leaf.not_valid_before_utc < begins
+
+    @property
     def settled(self) -> bool:
         """Whether the services are to follow the record by now."""
         return self.device.converged == self.device.generation
