@@ -11,9 +11,11 @@ import pytest
 
 from shared.domain.attestations import admits_only, reference_attestation, x509_attestation
 from shared.domain.authorities import AuthorityState
+from shared.domain.devices import DeviceRecord
 from shared.domain.findings import FindingKind, FindingState, Policy
 from shared.domain.groups import CaReferences
 from shared.domain.passes import ReconciliationRecord, ReconciliationState
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.reconciliation.answers import shown_pass
@@ -111,6 +113,7 @@ async def test_who_changes_a_group_while_it_is_mended_is_not_overwritten() -> No
         taken = await fleet.world.conductor.advance("mend", step)
         await disabled_by_request(fleet)
         await fleet.world.conductor.advance("mend")
+        assert isinstance(fleet.world.conductor.outcome("mend"), Deferred | None), f"at step {step}"
         group = fleet.world.group()
         assert group is not None
         assert group.state == "disabled"
@@ -185,6 +188,25 @@ async def test_the_entry_of_a_device_that_is_shut_out_and_never_had_a_certificat
     assert (await fleet.finding(FindingKind.DOOR_OPEN)).state is FindingState.MENDED
     entry = fleet.world.provisioning.enrollments[DEVICE]
     assert (entry["provisioningStatus"], entry["attestation"]["type"]) == ("disabled", "x509")
+
+
+async def test_the_entry_that_others_have_made_for_a_device_without_a_certificate_is_deleted() -> None:
+    """Its group decides then, which lets nobody in whose certificate was not issued."""
+    fleet = await fleet_of()
+    ordered = DeviceRecord(
+        registration_id=STRANGER,
+        order_id="o",
+        enrollment_group=GROUP,
+        updated_at=fleet.world.now,
+        state=DeviceState.ORDERED,
+    )
+    await fleet.world.devices.insert(ordered)
+    enroll(fleet, hierarchy().root.certificate, attestation=BY_KEY)
+    [found] = await fleet.look()
+    assert found.kind is FindingKind.ENROLLMENT_FOREIGN
+    assert (await fleet.reconciler.act(found.finding_id, Policy.MEND)).state is FindingState.MENDED
+    assert STRANGER not in fleet.world.provisioning.enrollments
+    assert await fleet.look() == []
 
 
 # --- devices that the ledger does not know ---

@@ -197,10 +197,22 @@ class Mending:
         if await self.devices.get(finding.subject) is None:
             await self._remove(finding)
             return
+        await self._delete_foreign(finding)
         pin = partial(pinned, group=finding.enrollment_group or "", at=self.clock())
         await change(self.devices, finding.subject, pin, at=self.clock())
         await self.converger.converge(finding.subject)
         await self._set_certificates(finding)
+
+    async def _delete_foreign(self, finding: FindingRecord) -> None:
+        """Delete the entry of a device that has no certificate yet: it could accept nothing else instead."""
+        entry = await self.provisioning.get_enrollment(finding.subject)
+        record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
+        if entry is None or record.in_use or record.unseen or record.shut_out:
+            return
+        try:
+            await self.provisioning.delete_enrollment(finding.subject, etag=entry["etag"])
+        except PreconditionFailed as changed:
+            raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed") from changed
 
     async def _give_back(self, finding: FindingRecord) -> None:
         """Have DPS and the hub take a device's own certificates alone, and forget who has registered it."""
