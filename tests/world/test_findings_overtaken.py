@@ -102,6 +102,7 @@ async def _with_step(
     async def act() -> None:
         said.append(await outcome(fleet, finding, policy))
 
+    await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and whoever looks first is waited for
     fleet.world.conductor.start("act", act())
     await fleet.world.conductor.advance("act", number)
     await meanwhile(fleet)

@@ -109,6 +109,7 @@ async def test_who_changes_a_group_while_it_is_mended_is_not_overwritten() -> No
         fleet = await fleet_of()
         change_group(fleet, attestation=BY_KEY)
         [found] = await fleet.look()
+        await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
         fleet.world.conductor.start("mend", fleet.reconciler.act(found.finding_id, Policy.MEND))
         taken = await fleet.world.conductor.advance("mend", step)
         await disabled_by_request(fleet)
