@@ -102,7 +102,8 @@ async def _with_step(
     async def act() -> None:
         said.append(await outcome(fleet, finding, policy))
 
-    await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and whoever looks first is waited for
+    # What was seen of the ledger's epochs holds for seconds, and whoever looks first is waited for.
+    await fleet.reconciler.check_ledger()
     fleet.world.conductor.start("act", act())
     await fleet.world.conductor.advance("act", number)
     await meanwhile(fleet)
