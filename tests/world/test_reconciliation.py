@@ -1380,6 +1380,7 @@ async def test_a_mend_meets_a_revocation_at_every_step_and_the_door_stays_shut()
         await delete_identity(fleet)
         [found] = await fleet.look()
         fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
+        await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
         fleet.world.conductor.start("mend", fleet.reconciler.act(found.finding_id, Policy.MEND))
         taken = await fleet.world.conductor.advance("mend", step)
         await fleet.world.deliver("revoke")
