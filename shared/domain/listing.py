@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.devices import IN_SERVICE, OPEN_STATES, Purpose
+from shared.domain.revocation import is_revocable
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class Listing:
         """The state that it shows."""
         return str(self.columns["shownState"])
 
+    @property
+    def revocable_in(self) -> str | None:
+        """The hub that it is in, or ``""``, if the revocation of its group is about it."""
+        return revocable_in(self.columns)
+
 
 def under_way(record: DeviceRecord, now: datetime, *, within: timedelta) -> bool:
     """Tell whether a device is being worked on, so that its record changes again soon.
@@ -89,6 +95,7 @@ def listing_of(record: DeviceRecord) -> Listing:
         "registeredAt": registered_at,
         "renewedAt": certificate.not_before if certificate else None,
         "inService": True if certificate and state in IN_SERVICE else None,
+        "revocable": is_revocable(record),
         "shown": json.dumps(shown(record), separators=(",", ":"), ensure_ascii=False),
     }
     held = (record.certificate, record.next_certificate)
@@ -99,6 +106,11 @@ def listing_of(record: DeviceRecord) -> Listing:
         thumbprints=frozenset((*(each.thumbprint for each in held if each), *record.sha256_thumbprints)),
         month=f"{certificate.not_after:%Y-%m}" if certificate and state in IN_SERVICE else None,
     )
+
+
+def revocable_in(columns: Mapping[str, Any]) -> str | None:
+    """Give the hub that a device is in, or ``""``, if the revocation of its group is about it; by a row's columns."""
+    return str(columns.get("assignedHub") or "") if columns.get("revocable") else None
 
 
 def group_place(name: str) -> str:

@@ -88,6 +88,15 @@ def revoked(
     )
 
 
+def is_revocable(record: DeviceRecord) -> bool:
+    """Tell whether the revocation of a group or an order is about a device; one on hold may be revoked for good.
+
+    That of a device without a certificate is not: there is nothing to revoke.
+    """
+    issued = record.unseen or any(each.issued for each in record.held)
+    return issued and (record.on_hold or record.state not in {DeviceState.REVOKED, DeviceState.DELETED})
+
+
 def check_not_final(record: DeviceRecord, reason: RevocationReason) -> None:
     """Refuse to make a hold of a final revocation.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.listing import BY_ID, BY_THUMBPRINT, group_place, is_group_place
+from shared.domain.listing import BY_ID, BY_THUMBPRINT, group_place, is_group_place, revocable_in
 from shared.ledger.table import TRANSACTION_LIMIT, Stale
 from shared.ports.rows import Delete, Insert, Put, Replace
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from shared.ports.rows import Row, Step, Table
 
 _GUARD = "!"
-_FILLED = ("!filled", "!")
+_FILLED = ("!filled2", "!")
+"""Says how far the devices are noted that were there before the directory; a number for each change of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class Kept:
         """The month in which its certificate expires."""
         return self.columns.get("month")
 
+    @property
+    def revocable_in(self) -> str | None:
+        """The hub that it is in, or ``""``, if the revocation of its group is about it."""
+        return revocable_in(self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -78,10 +84,12 @@ class Counts:
     Attributes:
         states: by the state that they show.
         months: by the month in which their certificate expires, as ``2027-05``.
+        revocable: those that a revocation of them all is about, by the hub that they are in; ``""`` for none.
     """
 
     states: Counter[str]
     months: Counter[str]
+    revocable: Counter[str]
 
 
 class Directory:
@@ -289,31 +297,34 @@ def _month(listing: Listing) -> dict[str, Any]:
     return {"month": listing.month} if listing.month else {}
 
 
+_COUNTED = ("states", "months", "revocable")
+
+
 def _columns_of(counts: Counts) -> dict[str, Any]:
-    return {"states": json.dumps(+counts.states), "months": json.dumps(+counts.months)}
+    return {name: json.dumps(+getattr(counts, name)) for name in _COUNTED}
 
 
 def _count_row(counts: Counts, columns: Mapping[str, Any], by: int) -> None:
     counts.states[str(columns["shownState"])] += by
     if columns.get("month"):
         counts.months[str(columns["month"])] += by
+    if (hub := revocable_in(columns)) is not None:
+        counts.revocable[hub] += by
 
 
 def _counts(guard: Row | None) -> Counts:
-    states, months = (str(guard.values.get(name) or "{}") if guard else "{}" for name in ("states", "months"))
-    return Counts(Counter(json.loads(states)), Counter(json.loads(months)))
+    return Counts(*(Counter(json.loads(str(guard.values.get(name) or "{}") if guard else "{}")) for name in _COUNTED))
 
 
 def _carried(guard: Row) -> dict[str, Any]:
-    return {name: guard.values[name] for name in ("states", "months") if name in guard.values}
+    return {name: guard.values[name] for name in _COUNTED if name in guard.values}
 
 
 def _count(counts: Counts, listing: Listing, kept: Kept | None) -> None:
-    counts.states[listing.state] += 1
-    if listing.month:
-        counts.months[listing.month] += 1
-    if kept is None:
-        return
-    counts.states[kept.state] -= 1
-    if kept.month:
-        counts.months[kept.month] -= 1
+    for each, by in ((listing, 1), (kept, -1)):
+        if each is not None:
+            counts.states[each.state] += by
+            if each.month:
+                counts.months[each.month] += by
+            if each.revocable_in is not None:
+                counts.revocable[each.revocable_in] += by

@@ -19,6 +19,7 @@ from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
 from shared.workflows.devices.members import Members
+from shared.workflows.devices.revocations import revocable
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
@@ -598,6 +599,26 @@ async def test_who_revokes_a_large_group_repeats_how_many_devices_it_has(given: 
         with pytest.raises(Conflict, match=f"the enrollment group 'line' has 3 devices.*{said}.*devices 3"):
             await act(wanted)
     assert asked(scene) == []
+
+
+async def test_a_plan_counts_the_devices_that_are_revoked_then_by_whatever_they_are_named() -> None:
+    """One on hold may be revoked for good; one that is revoked for good is left out."""
+    scene = await registered()
+    for number, device in enumerate(("lathe", "drill", "saw", "mill")):
+        await scene.order(f"order-{number}", device)
+    await scene.revoke(HOLD, registration_id="lathe")
+    await scene.revoke(COMPROMISE, registration_id="saw")
+    await scene.directory_upkeep.run()
+    names = ("press", "lathe", "drill", "saw", "mill")
+    for wanted in (
+        scene.revocation(reason=COMPROMISE, registration_ids=names),
+        scene.revocation(reason=COMPROMISE, enrollment_group="line"),
+    ):
+        assert (await scene.revocations.foresee(wanted))["devices"] == 4
+    assert await revocable(scene.revocations.members.directory, "line") == 4
+    with pytest.raises(UnderWay):
+        await scene.revocations.carry_out(wanted)
+    assert asked(scene) == ["drill", "lathe", "mill", "press"]
 
 
 async def test_a_groups_revocation_that_was_killed_goes_on_although_fewer_devices_are_left_by_then() -> None:

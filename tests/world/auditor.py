@@ -270,6 +270,7 @@ def _counts(rows: Mapping[tuple[str, str], Row], partition: str, listings: list[
     true = {
         "states": Counter(each.state for each in listings),
         "months": Counter(each.month for each in listings if each.month),
+        "revocable": Counter(each.columns.get("assignedHub", "") for each in listings if each.columns["revocable"]),
     }
     return [
         f"the directory counts {told.get(name)} as {name} of {partition}, and there are {counts}"

@@ -120,4 +120,4 @@ async def test_what_was_there_before_the_directory_comes_into_it() -> None:
     assert any("the directory does not have" in fault for fault in await audit(world))
     await world.services.directory_upkeep.run()
     assert await audit(world) == []
-    assert directory["!filled", "!"].values.get("continuation") is None
+    assert directory["!filled2", "!"].values.get("continuation") is None

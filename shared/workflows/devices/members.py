@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.devices import IssuerRevocation
 from shared.domain.devices import Purpose
-from shared.domain.listing import group_place, issuer_place, order_place
-from shared.domain.words import DeviceState
+from shared.domain.listing import issuer_place, order_place, revocable_in
+from shared.domain.revocation import is_revocable
 from shared.ledger.directory import Start
 from shared.workflows.devices.issuers_devices import Member
 from shared.workflows.many import gathered
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from shared.ledger.directory import Directory
     from shared.ledger.orders import Orders
     from shared.workflows.devices.issuers_devices import IssuersDevices
-
-NOT_REVOKED = frozenset({DeviceState.ORDERED, DeviceState.FAILED, DeviceState.REVOKED, DeviceState.DELETED})
-"""What a device shows that a revocation does not concern."""
 
 _PAGE, _READS = 1000, 100
 _AT_ONCE = 16
@@ -79,10 +76,10 @@ class Members:
         """Count the devices that can be revoked by the hub that they are in; those without one under no name."""
         if request.registration_ids is not None:
             found = await self._get(tuple(dict.fromkeys(request.registration_ids)))
-            return Counter(each.assigned_hub or "" for each in found if each.shown_state not in NOT_REVOKED)
+            return Counter(each.assigned_hub or "" for each in found if is_revocable(each))
         if request.order_id is not None:
             return await self._count(order_place(request.order_id))
-        return await self._count(group_place(request.enrollment_group or ""))
+        return (await self.directory.counts(request.enrollment_group)).revocable
 
     async def of_authorities(self, authorities: Iterable[str]) -> Counter[str]:
         """Count the devices that are revoked with some CAs, by the hub that they are in.
@@ -101,8 +98,8 @@ class Members:
         counts, start = Counter[str](), Start()
         for _ in range(_READS):
             rows, following = await self.directory.page(partition, {}, size=_PAGE, start=start, reads=1)
-            shown = (each for each in rows if DeviceState(each["shownState"]) not in NOT_REVOKED)
-            counts.update(str(each.get("assignedHub") or "") for each in shown)
+            hubs = map(revocable_in, rows)
+            counts.update(each for each in hubs if each is not None)
             if following is None:
                 break
             start = following

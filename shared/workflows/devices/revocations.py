@@ -23,10 +23,9 @@ from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.domain.requests import Progress, advanced
 from shared.domain.revocation_plans import BATCH, plan_for
-from shared.domain.words import CertificateKind, DeviceState
+from shared.domain.words import CertificateKind
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
-from shared.workflows.devices.members import NOT_REVOKED
 from shared.workflows.devices.together import act_of, revoking
 from shared.workflows.groups.entries import unknown
 from shared.workflows.intake.deliveries import once
@@ -294,8 +293,7 @@ class Revocations:
 
 async def revocable(counts: Directory, group_id: str) -> int:
     """Count the devices of a group that can be revoked."""
-    states = (await counts.counts(group_id)).states
-    return sum(states[each.value] for each in DeviceState if each not in NOT_REVOKED)
+    return (await counts.counts(group_id)).revocable.total()
 
 
 def _wanted(request: RevocationRequest, accepted: RequestRecord, member: Member) -> RevocationRequest:
@@ -317,8 +315,7 @@ def _wanted(request: RevocationRequest, accepted: RequestRecord, member: Member)
 
 
 def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:
-    """Tell whether a group's request is about a device. One on hold may be revoked for good, and be reinstated."""
+    """Tell whether a group's request is about a device."""
     if action is RevocationAction.REINSTATE:
         return device.on_hold
-    issued = device.unseen or any(each.issued for each in device.held)
-    return issued and (device.on_hold or device.state not in {DeviceState.REVOKED, DeviceState.DELETED})
+    return revocation.is_revocable(device)
