@@ -79,6 +79,9 @@ class Prover[W: Conducted](ABC):
     async def _found(self, world: W) -> list[str]:
         """Give what is wrong in a world at rest."""
 
+    async def _ready(self, world: W) -> None:  # noqa: B027 - not every kind of world has something to look at
+        """Have the workers know what they look at once, where several acts are carried out by the same one."""
+
     async def _close(self, world: W, kind: str, what: str) -> None:
         try:
             await world.drain()
@@ -188,6 +191,7 @@ class Prover[W: Conducted](ABC):
     async def at_random(self, scene: W, acts: tuple[str, ...], random: Random) -> None:
         """Let acts take their steps in any order, each by one of two workers."""
         world = scene.copy()
+        await self._ready(world)
         # The same act may come twice: each is an actor of its own.
         actors = [f"{index + 1}, {name} by {index % 2 + 1}" for index, name in enumerate(acts)]
         for index, (actor, name) in enumerate(zip(actors, acts, strict=True)):
@@ -221,6 +225,10 @@ class Proof[W: World = World](Prover[W]):
 
     async def _found(self, world: W) -> list[str]:
         return [*await audit(world), *(repr(bug) for bug in world.bugs)]
+
+    async def _ready(self, world: W) -> None:
+        for host in world.hosts:  # who looks at the ledger's epochs first is waited for, which is not a step
+            await host.services.epochs.check()
 
     def begin(self, world: W, actor: str, name: str, *, host: int = 0) -> None:
         """Have an actor stand before the first step of an act."""
