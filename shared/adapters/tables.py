@@ -20,6 +20,7 @@ from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import Rejected
 from shared.ports.rows import Delete, Insert, Merge, Put, Replace
+from shared.rules.table_keys import can_be_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -67,7 +68,9 @@ class Table:
         self._client = client
 
     async def get(self, partition: str, row: str) -> StoredRow | None:
-        """Read one row, ``None`` if it does not exist."""
+        """Read one row, ``None`` if it does not exist, or none can have its key."""
+        if not (can_be_key(partition) and can_be_key(row)):
+            return None
         try:
             entity = await self._client.get_entity(partition, row)
         except ResourceNotFoundError:

@@ -67,7 +67,7 @@ class Table(Protocol):
     """One table."""
 
     async def get(self, partition: str, row: str) -> Row | None:
-        """Read one row, ``None`` if it does not exist."""
+        """Read one row, ``None`` if it does not exist, or none can have its key."""
         ...
 
     async def insert(self, values: Mapping[str, Any]) -> str | None:

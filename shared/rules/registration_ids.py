@@ -33,11 +33,6 @@ def canonical_registration_id(text: str, *, field: str = "registrationId") -> st
     raise Rejected.because(_fault(text), field=field)
 
 
-def may_be_registration_id(text: str) -> bool:
-    """Tell whether a text is a registration id as the ledger has them: hubs take more characters in a device id."""
-    return text.isascii() and _CANONICAL.fullmatch(text) is not None
-
-
 def same_registration_id(first: str, second: str) -> bool:
     """Compare as DPS does: without case, and only ASCII letters have one (the Kelvin sign is not a ``k``)."""
     return first == second or (first.isascii() and second.isascii() and first.lower() == second.lower())

@@ -54,10 +54,6 @@ class Row:
         return found
 
 
-_NOT_IN_KEYS = frozenset("/\\#?")
-"""Microsoft, "Understanding the Table service data model": characters that keys may not have."""
-
-
 @dataclass
 class Table:
     """A table: rows under ETags, transactions of one partition, filters of comparisons joined by ``and``.
@@ -74,8 +70,6 @@ class Table:
     careless: bool = False
 
     async def get(self, partition: str, row: str) -> Row | None:
-        if _NOT_IN_KEYS & {*partition, *row}:
-            raise HttpResponseError(f"the key {row!r} has a character that no key may have")
         async with self.conductor.step(f"{self.name}.get", "tables"):
             return self.rows.get((partition, row))
 

@@ -391,7 +391,7 @@ class World:
             if self.unsettled:
                 self.now += _SWEEP
             for timer in self._due():
-                await self.hosts[0].tick(timer)
+                await self.worker.tick(timer)
             for each in self._behind():  # as a pass of reconciliation does
                 await self.services.converger.bring_along(each)
             if self.changes() == before and sum(host.failed for host in self.hosts) == failed:

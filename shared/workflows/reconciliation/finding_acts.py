@@ -22,7 +22,6 @@ from shared.domain.findings import TREATMENTS, Claim, FindingKind, FindingState,
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, DeviceFactoryError, NotFound, Overtaken, Rejected
-from shared.rules.registration_ids import may_be_registration_id
 from shared.telemetry import metrics
 from shared.workflows.reconciliation.budget import Budget
 
@@ -173,8 +172,6 @@ class FindingActs:
         """Give what a finding is about, as the ledger has it; ``None`` if it does not."""
         known: Versioned[DeviceRecord] | Versioned[GroupRecord] | Versioned[AuthorityRecord] | None
         match finding.subject_kind:
-            case SubjectKind.DEVICE if not may_be_registration_id(finding.subject):
-                known = None  # an identity in a hub, whose id no key of a table may have
             case SubjectKind.DEVICE:
                 known = await self.mending.devices.get(finding.subject)
             case SubjectKind.GROUP:

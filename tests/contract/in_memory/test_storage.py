@@ -142,6 +142,13 @@ async def test_a_row_is_created_once(account: Account) -> None:
     assert await account.table.get("p", "b") is None
 
 
+@pytest.mark.parametrize("key", ["no/id", "no\\id", "Nobody's#1", "what?", "tab\there", "x" * 600])
+async def test_no_row_has_a_key_that_none_can_have(account: Account, key: str) -> None:
+    """What others wrote may be looked for as it is."""
+    assert await account.table.get("one", key) is None
+    assert await account.table.get(key, "one") is None
+
+
 async def test_a_row_is_replaced_as_it_was_read(account: Account) -> None:
     """Each write gives another ETag; an outdated one writes nothing, and neither does one of a row that is gone."""
     first = await account.table.insert(row("a", one=1, two=2))
