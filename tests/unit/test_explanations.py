@@ -404,7 +404,7 @@ async def authority_was_made_again(scene: ExplainedScene) -> None:
         not_valid_after=former.not_valid_after_utc,
         extensions=list(former.extensions),
     )
-    made = builder.sign(root.signing_key, hashes.SHA256())  # type: ignore[arg-type]
+    made = builder.sign(root.signing_key, hashes.SHA256())
     await scene.issuers.replace(known, known.record.changed(certificate=names.pem(made)))
     await scene.enter_group(made)
 
