@@ -201,6 +201,7 @@ class RestoredWorld(World):
     """
 
     provisioning_kind: ClassVar[type[services.Provisioning]] = ProvisioningByCertificates
+    seen_at_once: ClassVar[frozenset[str]] = frozenset()
     authorities_kind = Signatures
     blobs_kind = PublishedBlobs
     blobs: PublishedBlobs

@@ -68,9 +68,12 @@ class Table:
     rows: dict[Key, Row] = field(default_factory=dict)
     writes: int = 0
     careless: bool = False
+    seen_at_once: frozenset[str] = frozenset()
+    """Partitions whose rows are read in no step: what is seen there holds for seconds, and others wait for the look."""
 
     async def get(self, partition: str, row: str) -> Row | None:
-        async with self.conductor.step(f"{self.name}.get", "tables"):
+        conductor = AtOnce(self.conductor) if partition in self.seen_at_once else self.conductor
+        async with conductor.step(f"{self.name}.get", "tables"):
             return self.rows.get((partition, row))
 
     async def insert(self, values: Mapping[str, Any]) -> str | None:
@@ -204,10 +207,13 @@ class Tables:
     without_steps: frozenset[str] = frozenset()
     """Tables at which nobody is held: what is written there is a part of the step before."""
 
+    seen_at_once: frozenset[str] = frozenset()
+
     def table(self, name: str) -> Table:
         if name not in self.tables:
             conductor = AtOnce(self.conductor) if name in self.without_steps else self.conductor
-            self.tables[name] = Table(name, conductor, Watched(self.conductor.trace, name))
+            rows = Watched(self.conductor.trace, name)
+            self.tables[name] = Table(name, conductor, rows, seen_at_once=self.seen_at_once)
         return self.tables[name]
 
     async def check(self) -> None:

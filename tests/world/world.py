@@ -29,6 +29,7 @@ from shared.domain.words import RegisterBy
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices, partition_of
+from shared.ledger.epochs import EPOCH
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
 from shared.ledger.requests import Requests
@@ -182,6 +183,7 @@ class World:
     authorities_kind: ClassVar[type[Authorities]] = Authorities
     blobs_kind: ClassVar[type[Blobs]] = Blobs
     without_steps: ClassVar[frozenset[str]] = frozenset({"audit"})
+    seen_at_once: ClassVar[frozenset[str]] = frozenset({EPOCH[0]})
 
     conductor: Conductor = field(default_factory=Conductor)
     now: datetime = NOW
@@ -189,7 +191,7 @@ class World:
     linked: tuple[str, ...] = (services.HUB,)
 
     def __post_init__(self) -> None:
-        self.storage = Tables(self.conductor, without_steps=self.without_steps)
+        self.storage = Tables(self.conductor, without_steps=self.without_steps, seen_at_once=self.seen_at_once)
         self.blobs = self.blobs_kind(self.conductor)
         self.queues = Queues(self.conductor, self.clock)
         self.secrets = services.Secrets(self.conductor)
