@@ -366,7 +366,7 @@ async def test_an_entry_that_is_made_after_one_was_deleted_has_nothing_of_it() -
 
 async def test_a_mend_meets_a_revocation_at_every_step_and_the_entry_stays_disabled() -> None:
     """While the settings are written anew, the device is revoked, before each step in turn."""
-    for step in range(20):
+    for step in range(60):
         fleet = await fleet_of()
         await pin_and_change(fleet, iotHubs=["hub-9"], allocationPolicy="static")
         [found] = await fleet.look()
