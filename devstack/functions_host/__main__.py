@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
 from functools import partial
@@ -176,9 +177,13 @@ class _Host:
 async def serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
     """Serve until a signal comes, or the host can't go on; tell whether it is to be started anew."""
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, ended.set)
+    told, loop = threading.Event(), asyncio.get_running_loop()
+
+    def tell(_number: int, _frame: object) -> None:
+        told.set()  # at once, and not in one of the loop's next rounds, which may not come any more
+        loop.call_soon_threadsafe(ended.set)
+
+    before = {name: signal.signal(name, tell) for name in (signal.SIGINT, signal.SIGTERM)}
     host = _Host(arguments, settings)
     try:
         gc.disable()  # until the app is there: next to nothing of what is imported is garbage, and all of it stays
@@ -193,9 +198,9 @@ async def serve(arguments: argparse.Namespace, settings: HostSettings) -> bool:
             each.cancel()
     finally:
         await host.stop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(name)  # from here on a signal ends the process
-    return not ended.is_set()  # it may have come while the host that could not go on was being stopped
+    for name, handler in before.items():
+        signal.signal(name, handler)  # from here on a signal ends the process
+    return not told.is_set()  # it may have come while the host that could not go on was being stopped
 
 
 def _restart(arguments: argparse.Namespace) -> None:

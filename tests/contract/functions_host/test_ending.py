@@ -6,16 +6,17 @@ import asyncio
 import gc
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from devstack.functions_host import __main__ as program
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Broken:
     """A host that can't go on, and is told to end while it is being stopped."""
+
+    rounds: int
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -28,12 +29,14 @@ class Broken:
 
     async def stop(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        for _ in range(10):  # the loop calls handlers of signals in one of its next rounds
+        for _ in range(self.rounds):
             await asyncio.sleep(0)
 
 
-def test_a_host_that_is_told_to_end_while_it_starts_anew_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the signal was lost, and whoever waits for its end waits for ever."""
+@pytest.mark.parametrize("rounds", [0, 1, 2, 10])
+def test_a_host_that_is_told_to_end_while_it_starts_anew_ends(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the signal was lost, and whoever waits for its end waits for ever: however often its loop turns yet."""
+    monkeypatch.setattr(Broken, "rounds", rounds, raising=False)
     monkeypatch.setattr(program, "_Host", Broken)
     nothing: Any = None
     try:
