@@ -93,16 +93,11 @@ class IssuingAuthorities(Authorities):
 class ProvisioningByGroups(services.Provisioning):
     """A DPS that takes the certificates of those CAs that an enabled group holds."""
 
-    def admits(self, registration_id: str, certificate: x509.Certificate) -> bool:
-        let_in = self.let_in_by_entry(registration_id)
-        if let_in is not None:
-            return names.sha256_thumbprint(certificate) in let_in
+    def group_admits(self, certificate: x509.Certificate) -> bool:
+        name = names.common_name(certificate.issuer)
         return any(
             names.sha256_thumbprint(authority(name).certificate) == held["info"]["sha256Thumbprint"]
-            for group in self.groups.values()
-            if group["provisioningStatus"] == "enabled"
-            for held in group["attestation"]["x509"]["signingCertificates"].values()
-            for name in [names.common_name(certificate.issuer)]
+            for held in self.signing()
         )
 
 

@@ -169,17 +169,8 @@ class ListsInBlobs(services.Lists):
 class ProvisioningByCertificates(services.Provisioning):
     """A DPS that takes what the CAs of an enabled group have signed, by their certificates."""
 
-    def admits(self, registration_id: str, certificate: x509.Certificate) -> bool:
-        let_in = self.let_in_by_entry(registration_id)
-        if let_in is not None:
-            return names.sha256_thumbprint(certificate) in let_in
-        return any(
-            _subject_of(held["certificate"]) == certificate.issuer
-            for group in self.groups.values()
-            if group["provisioningStatus"] == "enabled"
-            for held in group["attestation"]["x509"]["signingCertificates"].values()
-            if held
-        )
+    def group_admits(self, certificate: x509.Certificate) -> bool:
+        return any(_subject_of(held["certificate"]) == certificate.issuer for held in self.signing())
 
 
 @lru_cache(256)

@@ -22,7 +22,7 @@ from shared.ports.registrar import Assignment
 from tests.world.conductor import Conductor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from shared.ledger.certificates import Certificates
     from shared.ports.registrar import ClientCredentials
@@ -230,7 +230,17 @@ class Provisioning(ProvisioningService):
     def admits(self, registration_id: str, certificate: x509.Certificate) -> bool:
         """Decide about a device as DPS does."""
         let_in = self.let_in_by_entry(registration_id)
-        return self.group_enabled if let_in is None else names.sha256_thumbprint(certificate) in let_in
+        return self.group_admits(certificate) if let_in is None else names.sha256_thumbprint(certificate) in let_in
+
+    def group_admits(self, _certificate: x509.Certificate) -> bool:
+        """Tell whether a group lets a certificate in; here every group takes all of them."""
+        return self.group_enabled
+
+    def signing(self) -> Iterator[Mapping[str, Any]]:
+        """Give the CAs that enabled groups hold, as their entries have them."""
+        for group in self.groups.values():
+            if group["provisioningStatus"] == "enabled":
+                yield from filter(None, group["attestation"]["x509"]["signingCertificates"].values())
 
     def let_in_by_entry(self, registration_id: str) -> frozenset[str] | None:
         """Give the thumbprints that a device's own entry lets in; ``None`` if it has no entry."""

@@ -13,7 +13,7 @@ from shared.domain.listing import issuer_place, order_place, revocable_in
 from shared.domain.revocation import is_revocable
 from shared.ledger.directory import Start
 from shared.workflows.devices.issuers_devices import Member
-from shared.workflows.many import gathered
+from shared.workflows.many import AT_ONCE, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from shared.workflows.devices.issuers_devices import IssuersDevices
 
 _PAGE, _READS = 1000, 100
-_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class Members:
         return await self._get(named[begin : begin + size]), str(begin + size) if len(named) > begin + size else None
 
     async def _get(self, registration_ids: Sequence[str]) -> list[DeviceRecord]:
-        found = await gathered(self.devices.get, registration_ids, asyncio.Semaphore(_AT_ONCE))
+        found = await gathered(self.devices.get, registration_ids, asyncio.Semaphore(AT_ONCE))
         return [known.record for known in found if known is not None]
 
     async def unknown(self, registration_ids: Sequence[str]) -> list[str]:

@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.passes import Stage
-from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Step, looked_after, step_of, why
+from shared.workflows.many import AT_ONCE, PAGE
+from shared.workflows.reconciliation.steps import Step, looked_after, step_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,6 +7,7 @@ the record was, so that a revocation that comes in between wins.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.bundles import bundle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
@@ -185,10 +186,8 @@ class Mending:
         if not attestation_of(entry).by_certificates:
             leaf = stand_in(str(entry["registrationId"]), self.clock())
             disabled["attestation"] = leaf_attestation(names.pem(leaf))
-        try:
+        with _as_read(str(entry["registrationId"])):
             await self.provisioning.put_enrollment(disabled, etag=entry["etag"])
-        except PreconditionFailed as changed:
-            raise Overtaken(f"the individual enrollment {entry['registrationId']!r} is being changed") from changed
 
     # --- certificates ---
 
@@ -209,10 +208,8 @@ class Mending:
         record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
         if entry is None or record.in_use or record.unseen or record.shut_out:
             return
-        try:
+        with _as_read(finding.subject):
             await self.provisioning.delete_enrollment(finding.subject, etag=entry["etag"])
-        except PreconditionFailed as changed:
-            raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed") from changed
 
     async def _give_back(self, finding: FindingRecord) -> None:
         """Have DPS and the hub take a device's own certificates alone, and forget who has registered it."""
@@ -341,11 +338,8 @@ class Mending:
         settings = (await self.look.given(record)).settings
         if entry is None or record.entry_settings is None or settings is None:
             return None
-        try:
-            restored = with_own_settings(entry, settings)
-            await self.provisioning.put_enrollment(restored, etag=entry["etag"])
-        except PreconditionFailed as changed:
-            raise Overtaken(f"the individual enrollment {finding.subject!r} is being changed by others") from changed
+        with _as_read(finding.subject):
+            await self.provisioning.put_enrollment(with_own_settings(entry, settings), etag=entry["etag"])
         return await self._to_register_again(record)
 
     async def _take_settings(self, finding: FindingRecord) -> None:
@@ -385,3 +379,12 @@ class Mending:
         """Give the thumbprints of the certificates that a device uses: SHA-256, or what else is known of them."""
         own = await self.look.own(record)
         return sorted(each for each in own.in_use if len(each) == _SHA256_DIGITS) or sorted(own.in_use)
+
+
+@contextmanager
+def _as_read(registration_id: str) -> Iterator[None]:
+    """Write an individual enrollment under the ETag that it was read with: if others have changed it, say so."""
+    try:
+        yield
+    except PreconditionFailed as changed:
+        raise Overtaken(f"the individual enrollment {registration_id!r} is being changed by others") from changed

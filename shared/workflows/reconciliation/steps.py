@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.findings import Difference
 from shared.errors import DeviceFactoryError
-from shared.workflows.many import gathered
+from shared.workflows.many import AT_ONCE, gathered
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     type Look = Callable[[], Awaitable[Sequence[Difference]]]
 
 _log = logging.getLogger(__name__)
-PAGE = 1000
-"""Devices, entries, registrations or identities of a page."""
-
-AT_ONCE = 16
 _WHY = 300
 """Characters, at the most, of why something could not be looked at."""
 

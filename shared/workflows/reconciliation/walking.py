@@ -25,11 +25,11 @@ from shared.domain.reconciliation import (
 )
 from shared.domain.unknown_devices import unknown_device
 from shared.rules.hub_queries import CHARACTERS, characters
-from shared.workflows.many import gathered
+from shared.workflows.many import AT_ONCE, PAGE, gathered
 from shared.workflows.reconciliation.budget import LOOK
 from shared.workflows.reconciliation.bundles import bundle_of
 from shared.workflows.reconciliation.identities import marked_by
-from shared.workflows.reconciliation.steps import AT_ONCE, PAGE, Looked, Step, look_at, looked_after, step_of, why
+from shared.workflows.reconciliation.steps import Looked, Step, look_at, looked_after, step_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

@@ -78,11 +78,12 @@ def reconciler(
         settings: of the deployment.
         clock: gives the present time.
     """
+    findings = Findings(table)
     enrollments = EnrollmentLook(
         devices=devices,
         certificates=converger.certificates,
         ours=OurAuthorities(records=records, groups=groups),
-        findings=Findings(table),
+        findings=findings,
         provisioning=provisioning,
         clock=clock,
     )
@@ -95,7 +96,6 @@ def reconciler(
         converger=converger,
         clock=clock,
     )
-    findings = Findings(table)
     identities = IdentityLook(
         devices=devices,
         groups=groups,
