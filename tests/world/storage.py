@@ -212,7 +212,7 @@ class Tables:
     def table(self, name: str) -> Table:
         if name not in self.tables:
             conductor = AtOnce(self.conductor) if name in self.without_steps else self.conductor
-            rows = Watched(self.conductor.trace, name)
+            rows: dict[Key, Row] = Watched(self.conductor.trace, name)
             self.tables[name] = Table(name, conductor, rows, seen_at_once=self.seen_at_once)
         return self.tables[name]
 
