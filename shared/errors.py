@@ -31,6 +31,7 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import accumulate
+from typing import Self
 
 from shared.redaction import without_secrets
 
@@ -162,6 +163,11 @@ class LedgerBehind(Deferred):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retry_after=timedelta(seconds=15))
+
+    @classmethod
+    def of_refusal(cls, fault: str, refusal: Rejected) -> Self:
+        """Say that a refusal does not count, since the ledger may lack what it is about."""
+        return cls(f"{fault}. It may not know what this is about: {refusal}")
 
 
 class AwaitsOthers(Deferred):

@@ -54,7 +54,7 @@ async def check_refusal(services: Services, rejection: Rejected, before: str | N
     """
     fault = before or await lost(services)
     if fault is not None:
-        raise LedgerBehind(f"{fault}. It may not know what this is about: {rejection}")
+        raise LedgerBehind.of_refusal(fault, rejection)
 
 
 async def check(services: Services) -> None:

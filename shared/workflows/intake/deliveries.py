@@ -148,7 +148,7 @@ async def _check_counts(requests: Requests, rejection: Rejected, before: str | N
     """
     fault = before or await _lost(requests)
     if fault is not None:
-        raise LedgerBehind(f"{fault}. It may not know what this is about: {rejection}")
+        raise LedgerBehind.of_refusal(fault, rejection)
 
 
 async def _begun(requests: Requests, known: RequestRecord, request: Request) -> None:
