@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.passes import Stage
 from shared.workflows.many import AT_ONCE, PAGE
-from shared.workflows.reconciliation.steps import Step, looked_after, step_of, why
+from shared.workflows.reconciliation.steps import Step, looked_after, step_of, turn_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,13 +41,9 @@ class IdentityPages:
 
     async def step(self, place: ReconciliationRecord, budget: Budget) -> Step:
         """Look at a page of a hub, or at what is left of it."""
-        linked = sorted(await self.linked.names())
-        hub = next((each for each in linked if place.at is None or each >= place.at), None)
+        hub, here, following = turn_of(await self.linked.names(), place, Stage.DEVICES)
         if hub is None:
-            return Step(place=place.entered(Stage.DEVICES))
-        behind = [each for each in linked if each > hub]
-        following = place.entered(Stage.IDENTITIES, behind[0]) if behind else place.entered(Stage.DEVICES)
-        here = place if place.at == hub else place.entered(Stage.IDENTITIES, hub)
+            return Step(place=following)
         budget.queries(hub)
         try:
             page, continuation = await self.hubs.page(hub, size=PAGE, continuation=here.continuation)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from shared.domain.passes import ReconciliationRecord
+    from shared.domain.passes import ReconciliationRecord, Stage
 
     type Look = Callable[[], Awaitable[Sequence[Difference]]]
 
@@ -122,6 +122,30 @@ async def looked_after(
         if looked.left is not None:
             return Looked(differences=tuple(found), unread=unread, left=looked.left)
     return Looked(differences=tuple(found), unread=unread)
+
+
+def turn_of(
+    names: Iterable[str], place: ReconciliationRecord, after: Stage
+) -> tuple[str | None, ReconciliationRecord, ReconciliationRecord]:
+    """Give which of some things, whose pages are walked one after the other, a pass is at.
+
+    What it was at may be gone since: then the next one begins with its own first page.
+
+    Args:
+        names: of the things.
+        place: in their stage.
+        after: the stage behind the last of them.
+
+    Returns:
+        The name, or ``None`` behind the last one; the place there; and the place behind all of its pages.
+    """
+    ordered = sorted(names)
+    at = next((each for each in ordered if place.at is None or each >= place.at), None)
+    if at is None:
+        return None, place, place.entered(after)
+    here = place if place.at == at else place.entered(place.stage, at)
+    behind = next((each for each in ordered if each > at), None)
+    return at, here, place.entered(after) if behind is None else place.entered(place.stage, behind)
 
 
 def step_of(place: ReconciliationRecord, following: ReconciliationRecord, page: Iterable[str], looked: Looked) -> Step:

@@ -29,7 +29,7 @@ from shared.workflows.many import AT_ONCE, PAGE, gathered
 from shared.workflows.reconciliation.budget import LOOK
 from shared.workflows.reconciliation.bundles import bundle_of
 from shared.workflows.reconciliation.identities import marked_by
-from shared.workflows.reconciliation.steps import Looked, Step, look_at, looked_after, step_of, why
+from shared.workflows.reconciliation.steps import Looked, Step, look_at, looked_after, step_of, turn_of, why
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -175,27 +175,23 @@ class Walk:
     # --- registrations ---
 
     async def _registrations(self, place: ReconciliationRecord, budget: Budget) -> Step:
-        known = [each for each in await self._compared(place) if each.state is not GroupState.DELETED]
-        ordered = sorted(known, key=lambda each: each.enrollment_group)
-        group = next((each for each in ordered if place.at is None or each.enrollment_group >= place.at), None)
+        compared = await self._compared(place)
+        groups = {each.enrollment_group: each for each in compared if each.state is not GroupState.DELETED}
         after = Stage.DEVICES if place.enrollment_group else Stage.IDENTITIES
-        if group is None:
-            return Step(place=place.entered(after))
-        page, continuation = await self._page_of_registrations(group.enrollment_group, place.continuation, budget)
-        behind = [each.enrollment_group for each in ordered if each.enrollment_group > group.enrollment_group]
-        following = place.entered(after)
+        group_id, here, following = turn_of(groups, place, after)
+        if group_id is None:
+            return Step(place=following)
+        page, continuation = await self._page_of_registrations(group_id, here.continuation, budget)
         if continuation is not None:
-            following = place.entered(Stage.REGISTRATIONS, group.enrollment_group, continuation)
-        elif behind:
-            following = place.entered(Stage.REGISTRATIONS, behind[0])
-        registrations = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
-        compare = partial(self._registration, group, registrations, budget)
+            following = place.entered(Stage.REGISTRATIONS, group_id, continuation)
+        registrations = {identifier: each for each in page if here.comes(identifier := _id_of(each))}
+        compare = partial(self._registration, groups[group_id], registrations, budget)
 
         def room(looks: Iterable[str]) -> float:
             return self.looks(budget, {str(registrations[each].get("assignedHub") or "") for each in looks} - {""})
 
         looked = await looked_after(registrations, compare, room, self._gate)
-        return step_of(place.changed(at=group.enrollment_group), following, registrations, looked)
+        return step_of(here, following, registrations, looked)
 
     async def _page_of_registrations(
         self, group: str, continuation: str | None, budget: Budget
