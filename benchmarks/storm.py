@@ -9,6 +9,7 @@ looks: nothing may be wrong. ``make storm ARGS="--minutes 60 --devices 2000 --se
 from __future__ import annotations
 
 import argparse
+import base64
 import random
 import secrets
 import shutil
@@ -29,7 +30,7 @@ from azure.core.exceptions import AzureError
 from azure.iot.hub import IoTHubRegistryManager
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from msrest.exceptions import ClientException
+from msrest.exceptions import ClientException, HttpOperationError
 
 from benchmarks.kept_up import KeptUp
 from devstack.auditing import audited
@@ -68,6 +69,9 @@ _SETTINGS = {
     "RECONCILIATION_INTERVAL_MINUTES": "5",
     "IOT_HUB_UNITS": "200",
 }
+_DRIFT = ("enable", "disable", "delete", "thumbprint", "keys", "copy")
+"""What others do to an identity; a copy is made in the other hub."""
+
 _FAULTS: Sequence[dict[str, Any]] = (
     {"service": "dps", "probability": 0.3, "status": 503},
     {"service": "dps", "probability": 0.3, "status": 429, "retryAfterSeconds": 2},
@@ -83,7 +87,7 @@ _FAULTS: Sequence[dict[str, Any]] = (
 
 
 class TwoHosts(KeptUp):
-    """A stack with a second functions host, on the same storage, whose services can be put back to an earlier state."""
+    """A stack with a second functions host on the same storage, whose services can be put back to an earlier state."""
 
     __slots__ = ("second_port",)
 
@@ -315,20 +319,31 @@ class Storm:
     # --- what others do ---
 
     def _drift(self) -> str:
-        """Change an identity as somebody in the portal does."""
-        connection = self.stack.endpoints.iot_hub_connection_strings[0]
-        registry = IoTHubRegistryManager.from_connection_string(connection)
-        device_id, kind = self._device(), self.chance.choice(["enable", "disable", "delete", "thumbprint"])
+        """Change an identity as somebody in the portal does, or somebody who wants to come in as the device."""
+        device_id, kind = self._device(), self.chance.choice(_DRIFT)
+        hubs = self.stack.endpoints.iot_hub_connection_strings
+        registry, other = map(IoTHubRegistryManager.from_connection_string, hubs)
+        try:
+            registry.get_device(device_id)
+        except HttpOperationError:
+            registry, other = other, registry
         if kind == "delete":
             registry.delete_device(device_id)
-            return "identity deleted"
-        device = registry.get_device(device_id)
-        if kind == "thumbprint":
-            device.authentication.x509_thumbprint.primary_thumbprint = "A" * 64
-            device.authentication.x509_thumbprint.secondary_thumbprint = "A" * 64
+        elif kind == "keys":
+            keys = [base64.b64encode(secrets.token_bytes(32)).decode() for _ in range(2)]
+            registry.update_device_with_sas(device_id, "*", *keys, "enabled")
         else:
-            device.status = f"{kind}d"
-        registry.protocol.devices.create_or_update_identity(device_id, device, "*")
+            device = registry.get_device(device_id)
+            if kind == "thumbprint":
+                device.authentication.x509_thumbprint.primary_thumbprint = "A" * 64
+                device.authentication.x509_thumbprint.secondary_thumbprint = "A" * 64
+            elif kind == "copy":
+                taken = device.authentication.x509_thumbprint.primary_thumbprint
+                other.create_device_with_x509(device_id, taken, taken, "enabled")
+                return "identity copied"
+            else:
+                device.status = f"{kind}d"
+            registry.protocol.devices.create_or_update_identity(device_id, device, "*")
         return f"identity changed ({kind})"
 
     def _fault(self) -> str:
@@ -454,7 +469,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         state_dir: Path = options.keep or Path(folder)
-        stack = TwoHosts.free(state_dir, settings=_SETTINGS)
+        stack = TwoHosts.free(state_dir, settings=_SETTINGS, extra_hubs=1)
         stack.options = replace(stack.options, storage_in_memory=True)
         with stack, closing(World(stack.endpoints, state_dir / "devices")) as world:
             world.open_group(GROUP)

@@ -123,6 +123,10 @@ def _let_in_as(record: DeviceRecord, identity: HubIdentity, observed: Observed) 
         known |= {*record.sha256_thumbprints}
     for thumbprint in sorted(identity.thumbprints - known):
         yield f"the hub lets in a certificate that was never issued to the device: {thumbprint}"
+    for serial, each in observed.certificates.items():
+        own = {each.thumbprint, observed.thumbprints.get(serial)}
+        if each.state is CertificateState.REVOKED and identity.thumbprints & own:
+            yield f"the hub lets in {serial}, which is revoked; the device is {record.state}"
 
 
 def _other_hubs(record: DeviceRecord, observed: Observed) -> Iterator[str]:

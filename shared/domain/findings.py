@@ -130,7 +130,7 @@ TREATMENTS: Mapping[FindingKind, Treatment] = {
     ),
     FindingKind.TAKEN_OVER: Treatment(Severity.CRITICAL, _PINNED, always_mended=True),
     FindingKind.IDENTITY_MISSING: Treatment(
-        Severity.HIGH, "the identity is made again, with the certificates that the ledger has"
+        Severity.HIGH, "the identity is made again, with the certificate that the device uses"
     ),
     FindingKind.IDENTITY_DISABLED: Treatment(
         Severity.MEDIUM, "the identity is enabled", "the ledger says that the device is disabled"

@@ -272,14 +272,21 @@ def successor_issued(record: DeviceRecord, made: Committed, *, own_key: bool, at
     )
 
 
+def renewal_of(record: DeviceRecord) -> str | None:
+    """Give the id of the request that has brought the certificate that a device is renewed with."""
+    following = record.next_certificate
+    held = record.find(following.serial_number) if following is not None else None
+    return held.cause if held is not None and record.state is DeviceState.RENEWING else None
+
+
 def renewed(record: DeviceRecord, request_id: str, *, hub: str, device_id: str, at: datetime) -> DeviceRecord:
-    """Enter that a device uses the certificate that it was renewed with.
+    """Enter that a device uses the certificate that it was renewed with; a later renewal goes on.
 
     Raises:
-        Overtaken: it is not renewed by this request any more.
+        Overtaken: it is not renewed with what this request has brought any more.
     """
     following = record.next_certificate
-    if record.state is not DeviceState.RENEWING or record.renewal != request_id or following is None:
+    if following is None or renewal_of(record) != request_id:
         raise overtaken(record)
     present = record.certificate.serial_number if record.certificate else None
     former = record.find(present) if present else None
@@ -295,7 +302,7 @@ def renewed(record: DeviceRecord, request_id: str, *, hub: str, device_id: str, 
         certificate=following,
         next_certificate=None,
         unseen=False,
-        renewal=None,
+        renewal=None if record.renewal == request_id else record.renewal,
         assigned_hub=hub,
         device_id=device_id,
         held=record.with_held(*ended),

@@ -15,7 +15,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings, own_settings, place_of, settings_apart
 from shared.domain.findings import Difference, FindingKind, SubjectKind
-from shared.domain.given_settings import UNKNOWN, Given, given_device_id, outdated
+from shared.domain.given_settings import given_device_id, outdated
 from shared.domain.group_signers import accepted
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.hub_authentication import SELF_SIGNED, lets_in
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
+    from shared.domain.given_settings import Given
     from shared.domain.groups import GroupRecord
+    from shared.domain.own_certificates import Own
     from shared.domain.wanted import Wanted
     from shared.ports.hubs import HubIdentity
 
 DPS = "DPS"
 """``where`` of a difference that is in the DPS."""
 
-_SHA256_DIGITS = 64
 RESERVED_FOR = timedelta(days=1)
 """So long a serial number may wait for its signature."""
 
@@ -66,28 +67,6 @@ class Seen:
     registration: Mapping[str, Any] | Unread | None = UNREAD
     identity: HubIdentity | Unread | None = UNREAD
     elsewhere: Mapping[str, HubIdentity] | Unread = UNREAD
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """What is a device's own: thumbprints of what was ever issued to it, upper-case hexadecimal, SHA-1 and SHA-256.
-
-    Attributes:
-        in_use: of the certificates that it uses.
-        all: of every one; ``None`` if only those in use are known.
-        revoked: of those that are revoked, or on hold.
-        given: what the device's own entry in DPS is to have.
-    """
-
-    in_use: frozenset[str]
-    all: frozenset[str] | None = None
-    revoked: frozenset[str] = frozenset()
-    given: Given = UNKNOWN
-
-    @property
-    def in_use_at_dps(self) -> frozenset[str]:
-        """As entries of DPS are compared: SHA-256 alone."""
-        return frozenset(each for each in self.in_use if len(each) == _SHA256_DIGITS)
 
 
 def device_differences(record: DeviceRecord, seen: Seen, own: Own, now: datetime) -> Iterator[Difference]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from shared.domain.devices import DeviceRecord
-    from shared.domain.reconciliation import Own
+    from shared.domain.own_certificates import Own
     from shared.ports.hubs import HubIdentity
 
 _LEAVES_WITHIN = timedelta(minutes=10)

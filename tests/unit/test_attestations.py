@@ -24,7 +24,8 @@ from shared.domain.findings import FindingKind
 from shared.domain.given_settings import Given
 from shared.domain.group_signers import check_alone, with_next, with_references, without_previous
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
-from shared.domain.reconciliation import Own, Seen, device_differences, group_differences
+from shared.domain.own_certificates import Own
+from shared.domain.reconciliation import Seen, device_differences, group_differences
 from shared.domain.unknown_devices import unknown_enrollment
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict

@@ -80,6 +80,25 @@ async def test_a_second_renewal_overtakes_the_first() -> None:
     assert await scene.admitted() == [3]
 
 
+async def test_a_second_renewal_leaves_the_device_what_it_has_come_with() -> None:
+    """The first one is done then, though it has not looked since, and the second one brings the successor of that."""
+    scene = await registered()
+    await scene.renewing("first")
+    scene.boot(await scene.certificate(2))
+    await scene.renewing("second")
+    assert await scene.states() == [SUPERSEDED, ACTIVE, ACTIVE]
+    assert scene.events().count("CertificateRenewed") == 1
+    told, serials = scene.event("CertificateRenewed"), await scene.serials()
+    assert (told["correlationid"], told["data"]["serialNumber"]) == ("first", serials[1])
+    await scene.renew("first")
+    record = await scene.record()
+    assert (record.state, record.renewal, record.in_use) == (DeviceState.RENEWING, "second", tuple(serials[1:]))
+    scene.boot(await scene.certificate(3))
+    await scene.renew("second")
+    assert await scene.states() == [SUPERSEDED, SUPERSEDED, ACTIVE]
+    assert scene.events().count("CertificateRenewed") == 2
+
+
 async def test_two_renewals_at_once_leave_one_certificate_waiting() -> None:
     """The second begins while the first one's certificate is signed: that is given up, with its bundle."""
     scene = await registered()

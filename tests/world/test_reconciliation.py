@@ -788,7 +788,49 @@ async def test_a_renewal_takes_the_keys_away_that_others_have_given_an_identity(
         await fleet.world.deliver("renew")
         identity = fleet.world.hubs.identities[HUB, DEVICE]
         assert (identity.enabled, identity.authentication) == (enabled, "selfSigned")
-        assert own in identity.thumbprints
+        assert identity.thumbprints == {own}
+
+
+@pytest.mark.parametrize(
+    "plant", [delete_identity, give_it_another_certificate, partial(change_authentication, authentication="sas")]
+)
+async def test_a_device_that_waits_to_be_renewed_is_not_taken_for_renewed_since_its_identity_was_mended(
+    plant: Plant,
+) -> None:
+    """Its hub gets the certificate that the device has: the next one comes there with the device, and says so."""
+    fleet = await fleet_of()
+    own = names.sha256_thumbprint(await newest(fleet))
+    fleet.world.ask("renew", *acts.MESSAGES["renew"])
+    await fleet.world.deliver("renew")
+    await plant(fleet)
+    [found] = await fleet.look()
+    mended = await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    assert mended.state is FindingState.MENDED
+    assert fleet.world.hubs.identities[HUB, DEVICE].thumbprints == {own}
+    await fleet.world.deliver("renew")
+    record = fleet.world.record()
+    assert record is not None
+    assert record.state is DeviceState.RENEWING
+    await fleet.world.boot()
+    await fleet.world.done()
+    record = fleet.world.record()
+    assert record is not None
+    assert (record.state, await fleet.look()) == (DeviceState.REGISTERED, [])
+
+
+async def test_a_device_that_has_come_with_its_next_certificate_keeps_it_when_its_identity_is_mended() -> None:
+    """Nobody may have looked since."""
+    fleet = await fleet_of()
+    fleet.world.ask("renew", *acts.MESSAGES["renew"])
+    await fleet.world.deliver("renew")
+    await fleet.world.boot()
+    coming = names.sha256_thumbprint(await newest(fleet))
+    fleet.world.hubs.enter(HUB, DEVICE, coming, OTHERS)
+    [found] = await fleet.look()
+    await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    thumbprints = fleet.world.hubs.identities[HUB, DEVICE].thumbprints
+    assert coming in thumbprints
+    assert OTHERS not in thumbprints
 
 
 async def test_an_identity_is_not_opened_to_whoever_has_a_key_if_no_certificate_of_its_device_is_known() -> None:

@@ -10,7 +10,7 @@ from shared.errors import AwaitsDevice
 from shared.ports.registrar import Assignment, AssignmentFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from shared.domain.devices import DeviceRecord
     from shared.ports.hubs import IotHubRegistries
@@ -53,20 +53,29 @@ class Assignments:
             f"{registration_id!r} has not registered with its certificate yet",
             retry_after=min(max(_FIRST_BOOT_POLL, (self.clock() - since) / 8), _FIRST_BOOT_POLL_LIMIT),
         )
-        registration = await self.provisioning.get_registration(registration_id)
-        if registration is None or registration.get("status") != "assigned":
+        found = await self.registered(device, _thumbprints(issued))
+        if found is None:
             raise waiting
+        return found
+
+    async def registered(self, device: DeviceRecord, thumbprints: Collection[str]) -> Assignment | None:
+        """Give where a device has registered with a certificate; ``None`` if it has not.
+
+        Args:
+            device: the device.
+            thumbprints: of the certificate: DPS enters SHA-256, other tools SHA-1.
+        """
+        registration = await self.provisioning.get_registration(device.registration_id)
+        if registration is None or registration.get("status") != "assigned":
+            return None
         found = Assignment(assigned_hub=registration["assignedHub"], device_id=registration["deviceId"])
         identity = await self.hubs.get(found.assigned_hub, found.device_id)
         if identity is None:
-            raise waiting
-        if identity.thumbprints:
-            # DPS enters SHA-256, other tools SHA-1: what counts is whether it is this certificate.
-            if identity.thumbprints.isdisjoint(_thumbprints(issued)):
-                raise waiting
-        elif not _since(registration, device.updated_at):
-            raise waiting
-        return found
+            return None
+        has_come = not identity.thumbprints.isdisjoint(thumbprints)
+        if not identity.thumbprints:
+            has_come = _since(registration, device.updated_at)
+        return found if has_come else None
 
     async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         try:

@@ -20,21 +20,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
-from shared.domain.devices import Doors
 from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.given_settings import Given, outdated
-from shared.domain.hub_authentication import SELF_SIGNED
 from shared.domain.upkeep import brought_along, converged, to_be_followed, told
-from shared.domain.wanted import wanted
+from shared.domain.wanted import revoked_before, wanted
 from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
 from shared.workflows.devices.hub_doors import own_place
-from shared.workflows.devices.hub_openings import open_hub
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -50,6 +47,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.books import Books
     from shared.workflows.devices.entry_changes import EntryChanges
     from shared.workflows.devices.hub_doors import HubDoors, Place
+    from shared.workflows.devices.hub_openings import HubOpenings
     from shared.workflows.devices.leaves import Leaves
     from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.devices.own_entries import OwnEntries
@@ -93,6 +91,7 @@ class DeviceConverger:
     left: LeftRequests
     whereabouts: Whereabouts
     hub_doors: HubDoors
+    hub_openings: HubOpenings
     outbox: Outbox
     check_ledger: Callable[[], Awaitable[None]]
     clock: Clock
@@ -339,15 +338,10 @@ class DeviceConverger:
         await self.books.enter(record, want)
         follows = await self.own_entries.open(record, want, seen.entry, await self.leaves.in_use(want, seen.entry))
         if want.identity_enabled and seen.identity is not None:
-            await self._open_hub(record, want, seen.identity)
+            await self.hub_openings.open(record, seen.identity, want.reason)
+        if want.identity_enabled and revoked_before(record, self.clock()):
+            await self.hub_openings.take_no_revoked(record, want.reason)
         return follows
-
-    async def _open_hub(self, record: DeviceRecord, want: Wanted, seen: HubIdentity) -> None:
-        """Let a device in at its hub, by its own certificates alone."""
-        enable = not seen.enabled and record.doors in _HUB_WAS_SHUT
-        if enable or seen.authentication != SELF_SIGNED:
-            leaves = await self.leaves.of(want.in_use)
-            await open_hub(self.hub_doors.hubs, record, seen, leaves, enable=enable, reason=want.reason)
 
     async def follow(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """See where DPS has a device now, and enter it if that is another hub than the ledger has.
@@ -374,6 +368,3 @@ def _tell(noted: Sequence[UnsettledRecord], now: datetime) -> None:
 def _whereabouts(record: DeviceRecord) -> tuple[object, ...]:
     """Give what must not have changed since the doors were looked at."""
     return record.generation, record.assigned_hub, record.device_id
-
-
-_HUB_WAS_SHUT = frozenset({Doors.SHUT, Doors.HUB_SHUT})

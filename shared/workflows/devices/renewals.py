@@ -18,6 +18,7 @@ from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 from shared.workflows.intake.deliveries import once
 
@@ -51,7 +52,8 @@ class Renewals:
     async def carry_out(self, request: RenewalRequest) -> None:
         """Issue the successor, and wait until the device uses it.
 
-        Of two renewals of a device the later one counts: the certificate that the earlier one brought is revoked.
+        Of two renewals of a device the later one counts: the certificate that the earlier one brought is revoked. If
+        the device has come with that one, the earlier renewal is done, and the later one brings its successor.
 
         Raises:
             Conflict: the device can't be renewed in its state.
@@ -63,8 +65,9 @@ class Renewals:
             device = await device_of(self.devices, request.registration_id)
             if await self._is_over(device.record, request):
                 return
+            record = await self._finish_earlier(device.record, request)
             device, issued = await self.device_certificates.issue(
-                self._request(device.record, request),
+                self._request(record, request),
                 Acts(take=partial(self._take, request), commit=partial(self._commit, request)),
             )
             device = await self.converger.converge(request.registration_id)
@@ -141,20 +144,34 @@ class Renewals:
         if device.state is not DeviceState.RENEWING:
             return
         assignment = await self.assignments.assign(device, issued, since=device.updated_at, by_service=False)
+        await self._enter(device, request.request_id, assignment)
+
+    async def _finish_earlier(self, device: DeviceRecord, request: RenewalRequest) -> DeviceRecord:
+        """Complete the renewal before this one, if the device uses what that one has brought: it looks seldom."""
+        earlier = issuance.renewal_of(device)
+        if earlier is None or earlier == request.request_id:
+            return device
+        own = await own_certificates(self.devices, device)
+        found = await self.assignments.registered(device, own.waiting)
+        return device if found is None else await self._enter(device, earlier, found)
+
+    async def _enter(self, device: DeviceRecord, request_id: str, assignment: Assignment) -> DeviceRecord:
+        """Enter that a device uses the certificate that a renewal has brought; give it as it is then."""
         for serial_number in device.in_use:
             await self.device_certificates.expiry.leave_missed(
                 device.enrollment_group or "", device.registration_id, serial_number
             )
-        renewed = partial(self._renewed, request, assignment)
+        renewed = partial(self._renewed, request_id, assignment)
         await change(self.devices, device.registration_id, renewed, at=self.clock())
-        await self.converger.converge(device.registration_id)
+        known = await self.converger.converge(device.registration_id)
         if not device.own_key and device.bundle:
             await self.device_certificates.bundles.delete_key(device.bundle)  # the device uses it, so it has it
+        return known.record
 
-    def _renewed(self, request: RenewalRequest, assignment: Assignment, record: DeviceRecord) -> DeviceRecord:
+    def _renewed(self, request_id: str, assignment: Assignment, record: DeviceRecord) -> DeviceRecord:
         return issuance.renewed(
             record,
-            request.request_id,
+            request_id,
             hub=assignment.assigned_hub,
             device_id=assignment.device_id,
             at=self.clock(),

@@ -48,10 +48,8 @@ class Whereabouts:
         """Enter what a registration record says; errors are those of :meth:`follow`."""
         if registration is None:
             return known
-        if registration.get("status") == "assigning" and known.record.shut_out:
-            raise Deferred(
-                f"DPS is assigning a hub to {known.record.registration_id!r} at this moment", retry_after=_ASSIGNING
-            )
+        if known.record.shut_out:
+            check_assigned(known.record, registration)
         if registration.get("status") != "assigned":
             return known
         hub, device_id, at = str(registration["assignedHub"]), str(registration["deviceId"]), self.clock()
@@ -63,3 +61,13 @@ class Whereabouts:
             lambda record: moved(record, hub=hub, device_id=device_id, at=at),
             at=at,
         )
+
+
+def check_assigned(record: DeviceRecord, registration: Mapping[str, Any]) -> None:
+    """See that DPS has done with a device: what it has decided before, it may still write to a hub.
+
+    Raises:
+        Deferred: it is assigning a hub to it at this moment.
+    """
+    if registration.get("status") == "assigning":
+        raise Deferred(f"DPS is assigning a hub to {record.registration_id!r} at this moment", retry_after=_ASSIGNING)

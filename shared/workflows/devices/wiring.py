@@ -20,6 +20,7 @@ from shared.workflows.devices.entry_changes import EntryChanges
 from shared.workflows.devices.expiry import ExpirySweep
 from shared.workflows.devices.group_renewals import GroupRenewals
 from shared.workflows.devices.hub_doors import HubDoors
+from shared.workflows.devices.hub_openings import HubOpenings
 from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.devices.leaves import Leaves
 from shared.workflows.devices.left_requests import LeftRequests
@@ -177,6 +178,7 @@ def converger_of(
     clock: Clock,
 ) -> DeviceConverger:
     """Put together what has the services follow devices."""
+    whereabouts = Whereabouts(devices=devices, provisioning=provisioning, clock=clock)
     return DeviceConverger(
         devices=devices,
         certificates=certificates,
@@ -192,8 +194,9 @@ def converger_of(
         own_entries=OwnEntries(provisioning=provisioning, groups=groups, clock=clock),
         leaves=Leaves(certificates=certificates, clock=clock),
         left=LeftRequests(devices=devices, requests=requests, clock=clock),
-        whereabouts=Whereabouts(devices=devices, provisioning=provisioning, clock=clock),
+        whereabouts=whereabouts,
         hub_doors=HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock),
+        hub_openings=HubOpenings(devices=devices, hubs=hubs, whereabouts=whereabouts),
         outbox=outbox,
         check_ledger=epochs.check,
         clock=clock,

@@ -31,6 +31,7 @@ from shared.domain.unknown_identities import (
 )
 from shared.errors import Rejected
 from shared.rules.registration_ids import canonical_registration_id
+from shared.workflows.devices.own_certificates import own_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,7 +119,7 @@ class IdentityLook:
         registration = await self.provisioning.get_registration(record.registration_id)
         if assigned_to(registration, hub, identity.device_id):
             return None  # the ledger is about to follow; a difference of the registration says so
-        own = await self.look.own(record)
+        own = await own_certificates(self.devices, record)
         found = elsewhere(record, hub, identity, own)
         moves = found.kind is FindingKind.IDENTITY_LEFT and may_be_moving(registration, self.clock())
         return None if moves else found
@@ -179,7 +180,7 @@ class IdentityLook:
         self, record: DeviceRecord, findings: Iterable[FindingRecord], budget: Budget
     ) -> Sequence[Difference]:
         """Look whether unknown identities let in certificates of a device, and say of those whose they are."""
-        own = await self.look.own(record)
+        own = await own_certificates(self.devices, record)
         found: list[Difference] = []
         for finding in findings:
             seen, device_id = finding.difference, finding.identity.device_id if finding.identity else finding.subject

@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import attestation_of
-from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of
 from shared.domain.findings import FindingKind
 from shared.domain.given_settings import UNKNOWN, given_device_id, outdated
-from shared.domain.reconciliation import Own, Seen, Unread, device_differences
+from shared.domain.own_certificates import Own
+from shared.domain.reconciliation import Seen, Unread, device_differences
 from shared.domain.unknown_devices import rogue_enrollment
 from shared.domain.upkeep import settings_noted
 from shared.ledger.table import Stale
-from shared.pki import names
-from shared.pki.readable import load_certificates
+from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.reconciliation.budget import FOLLOWING
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class DeviceLook:
             budget.dps(1)
             await self.converger.follow(known)
             return []
-        own = await self.own(known.record, given)
+        own = await own_certificates(self.devices, known.record, given)
         found = list(device_differences(known.record, seen, own, self.clock()))
         if not found:
             return []
@@ -111,27 +110,6 @@ class DeviceLook:
     async def given(self, record: DeviceRecord) -> Given:
         """Give what a device's own entry in DPS is to have."""
         return await self.converger.own_entries.given(record)
-
-    async def own(self, record: DeviceRecord, given: Given = UNKNOWN) -> Own:
-        """Give the thumbprints of everything that was ever issued to a device.
-
-        Args:
-            record: of the device.
-            given: what its own entry in DPS is to have, where that counts.
-        """
-        found = await self.devices.certificates_of(record.registration_id)
-        parsed = {each.serial_number: load_certificates(each.pem.encode())[0] for each in found if each.pem}
-        both = {
-            serial: frozenset({names.thumbprint(leaf), names.sha256_thumbprint(leaf)})
-            for serial, leaf in parsed.items()
-        }
-        revoked = [each.serial_number for each in found if each.state is CertificateState.REVOKED]
-        used, shut = (
-            frozenset().union(*(both.get(each, frozenset()) for each in some)) for some in (record.in_use, revoked)
-        )
-        if record.unseen:  # the hub's own word is all that is known of the certificate
-            used |= frozenset(record.sha256_thumbprints)
-        return Own(in_use=used, all=used.union(*both.values()), revoked=shut, given=given)
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
         """Read an identity."""

@@ -28,6 +28,7 @@ from shared.pki import names
 from shared.pki.stand_ins import stand_in
 from shared.workflows.devices.bundles import bundle_name, secret_name
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.bundles import bundle_of
 
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     type Act = Callable[[FindingRecord], Awaitable[str | None]]
 
 _ATTEMPTS = 4
-_SHA256_DIGITS = 64
 _BY_RECONCILIATION = "put right by reconciliation"
 
 
@@ -227,16 +227,17 @@ class Mending:
             record = (await device_of(self.devices, finding.subject)).record  # after the identity was looked at
             if seen is None or record.assigned_hub != hub or record.shut_out:
                 break
-            thumbprints = await self._thumbprints(record)
-            if takes_only(seen, thumbprints):
+            own = await own_certificates(self.devices, record)
+            if takes_only(seen, own.taken_by(seen)):
                 break
-            if not thumbprints:
+            if not own.taken_by(seen):
                 raise Conflict.because(
                     f"the ledger does not have a certificate of {finding.subject!r} that its identity in {hub} could "
                     "take; delete the device, and order it anew",
                     field="id",
                 )
-            if await self.hubs.set_thumbprints(hub or "", seen, thumbprints, reason=_BY_RECONCILIATION) is not None:
+            written = own.written_to(seen)
+            if await self.hubs.set_thumbprints(hub or "", seen, written, reason=_BY_RECONCILIATION) is not None:
                 break
         else:
             raise Overtaken(f"the identity of {finding.subject!r} is being changed by others")
@@ -265,7 +266,7 @@ class Mending:
 
     async def _make_identity(self, finding: FindingRecord) -> None:
         record = (await device_of(self.devices, finding.subject)).record
-        thumbprints = await self._thumbprints(record)
+        thumbprints = (await own_certificates(self.devices, record)).written_to(None)
         if record.state in IN_ITS_HUB and record.assigned_hub and record.device_id and thumbprints:
             await self.hubs.create(record.assigned_hub, record.device_id, thumbprints, reason=_BY_RECONCILIATION)
         # Whoever has revoked it meanwhile wrote the record first: then this shuts what was made.
@@ -374,11 +375,6 @@ class Mending:
             await self.bundles.secrets.delete(secret_name(serial_number))
         else:
             await self.bundles.delete_key(name)
-
-    async def _thumbprints(self, record: DeviceRecord) -> list[str]:
-        """Give the thumbprints of the certificates that a device uses: SHA-256, or what else is known of them."""
-        own = await self.look.own(record)
-        return sorted(each for each in own.in_use if len(each) == _SHA256_DIGITS) or sorted(own.in_use)
 
 
 @contextmanager
