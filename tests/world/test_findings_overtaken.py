@@ -38,11 +38,14 @@ from tests.world.test_reconciliation import (
     give_it_another_certificate,
     keep_deleted_group,
     keep_the_password,
+    let_another_in,
     lose_verification,
+    make_group,
     make_identity,
     newest,
     pin_and_change,
     register_with_others,
+    shut_by_entry,
     store_a_bundle,
 )
 from tests.world.world import DEVICE, GROUP
@@ -539,6 +542,20 @@ async def test_a_pass_over_a_group_ends_what_it_has_looked_at_alone() -> None:
     begun = await fleet.reconciler.begin(enrollment_group=GROUP)
     await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + HOUR)
     assert [each.kind for each in await fleet.open()] == [FindingKind.AUTHORITY_UNVERIFIED]
+
+
+@pytest.mark.parametrize("kind", [FindingKind.ENROLLMENT_FOREIGN, FindingKind.ENROLLMENT_DISABLED])
+async def test_a_pass_over_a_group_looks_at_the_individual_enrollments_of_its_devices(kind: FindingKind) -> None:
+    """Also at those that others have made; one over another group does not look at them."""
+    fleet = await fleet_of()
+    await make_group(fleet, "other")
+    await (let_another_in if kind is FindingKind.ENROLLMENT_FOREIGN else shut_by_entry)(fleet)
+    for group, found, looked_at in (("other", [], 0), (GROUP, [kind], 1)):
+        begun = await fleet.reconciler.begin(enrollment_group=group)
+        await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + HOUR)
+        ended = await fleet.reconciler.describe(begun.reconciliation_id)
+        assert (ended.state, ended.looked_at.get("enrollments", 0)) == (ReconciliationState.DONE, looked_at)
+        assert [each.kind for each in await fleet.open() if each.subject == DEVICE] == found
 
 
 # --- passes ---

@@ -137,7 +137,7 @@ class Walk:
     # --- groups ---
 
     async def _groups(self, place: ReconciliationRecord, budget: Budget) -> Step:
-        following = place.entered(Stage.REGISTRATIONS if place.enrollment_group else Stage.ENROLLMENTS)
+        following = place.entered(Stage.ENROLLMENTS)
         here = [each.enrollment_group for each in await self._compared(place)]
         here += [] if place.enrollment_group else await self.groups.unknown(budget)
         looks = {each: partial(self.groups.differences, each, budget) for each in here if place.comes(each)}
@@ -157,6 +157,8 @@ class Walk:
         if continuation:
             following = place.entered(Stage.ENROLLMENTS, continuation=continuation)
         entries = {identifier: each for each in page if place.comes(identifier := _id_of(each))}
+        if place.enrollment_group:
+            entries = await self._of_group(place.enrollment_group, entries)
 
         async def compare(identifier: str) -> Look | Difference | None:
             known, entry = await self.devices.get(identifier), entries[identifier]
@@ -171,6 +173,11 @@ class Walk:
 
         looked = await looked_after(entries, compare, lambda _: self.looks(budget), self._gate)
         return step_of(place, following, entries, looked)
+
+    async def _of_group[E](self, group: str, entries: Mapping[str, E]) -> dict[str, E]:
+        """Give the entries of devices that belong to a group. DPS lists them without one."""
+        known = zip(entries, await gathered(self.devices.get, list(entries), self._gate), strict=True)
+        return {each: entries[each] for each, device in known if device and device.record.enrollment_group == group}
 
     # --- registrations ---
 
