@@ -5,7 +5,7 @@ vault. One begins by itself an hour after the one before (`RECONCILIATION_INTERV
 `POST /api/reconciliations` begins one over everything, over one group or over one device. In no minute does a pass over
 everything use more than a tenth of the services' quotas (`RECONCILIATION_QUOTA_PERCENT`, `IOT_HUB_UNITS`). What it
 could not finish, it goes on with a minute later, also amid a page. A pass over one group compares its entry in DPS, and
-its devices with their individual enrollments, registrations and identities. Its CAs are compared by one over everything.
+its devices with their individual enrollments, registrations and identities. A pass over everything compares its CAs.
 
 Each difference is a finding: `GET /api/findings` lists those that are open. Its event `DriftFound` is sent when it is
 found first. A device, or a group, that the services do not follow yet is left out, and each device that looks different
