@@ -148,6 +148,15 @@ def reached(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) -> 
     return record.noted(at, note, assigned_hub=hub, device_id=device_id, generation=record.generation + 1)
 
 
+def opened_again(record: DeviceRecord, doors: Iterable[ClosedDoor], at: datetime) -> DeviceRecord:
+    """Enter that others have opened doors of a device that is shut out: they are closed since they are shut anew."""
+    opened = {(each.door, each.where) for each in doors}
+    closed = tuple(each for each in record.closed if (each.door, each.where) not in opened)
+    if closed == record.closed:
+        return record
+    return record.noted(at, f"{', '.join(sorted(where for _, where in opened))} let it in again", closed=closed)
+
+
 def to_be_followed(record: DeviceRecord) -> DeviceRecord:
     """Have the services follow the record once more: somebody who was late may have shut a door, or opened one."""
     return record.changed(generation=record.generation + 1, doors=Doors.SHUT)

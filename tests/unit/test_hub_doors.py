@@ -66,6 +66,16 @@ async def test_a_revoked_certificate_gets_into_no_hub_that_has_the_device() -> N
     assert hubs_closed(await scene.record()) == {OWN: f"{NOW:%H:%M}", OTHER: f"{NOW:%H:%M}"}
 
 
+async def test_another_hub_that_others_have_opened_is_closed_since_it_was_shut_again() -> None:
+    scene = await two_hubs()
+    await scene.revoke(COMPROMISE)
+    began, scene.now = f"{NOW:%H:%M}", scene.now + timedelta(hours=1)
+    scene.hubs.enter(OTHER, "press", "AB" * 32)
+    await scene.revoke(COMPROMISE, request_id="again")
+    assert hubs_closed(await scene.record()) == {OWN: began, OTHER: f"{scene.now:%H:%M}"}
+    assert let_in(scene) == set()
+
+
 async def test_a_hub_that_has_no_identity_is_a_door_that_is_closed() -> None:
     scene = await two_hubs(copied=None)
     await scene.revoke(COMPROMISE)

@@ -20,7 +20,7 @@ from shared.domain.words import CertificateKind, DeviceState, RegisterBy, Revoca
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.revocations import revocable
-from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, pem, registered, renewing
+from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
 from tests.unit.pki.hierarchy import NOW, hierarchy
 
@@ -923,6 +923,28 @@ async def test_a_device_shows_its_doors_and_since_when_each_is_closed() -> None:
     assert {f"{each.checked_at:%H:%M}" for each in (await scene.record()).closed} == {"14:00"}
     shown = await scene.directory.describe("press")
     assert [each["door"] for each in shown["closedDoors"]] == ["dps", "hub", "ocsp", "crl"]
+
+
+@pytest.mark.parametrize(
+    ("opened", "where"), [("enabled entry", "DPS"), ("no entry", "DPS"), ("identity", "hub-1"), ("both", "DPS, hub-1")]
+)
+async def test_a_door_that_others_have_opened_is_closed_since_it_was_shut_again(opened: str, where: str) -> None:
+    scene = await registered()
+    await scene.revoke(COMPROMISE)
+    scene.now = NOW.replace(hour=15, minute=0)
+    if opened in {"enabled entry", "both"}:
+        entry = scene.provisioning.enrollments["press"]
+        scene.provisioning.enrollments["press"] = {**entry, "provisioningStatus": "enabled"}
+    if opened == "no entry":
+        del scene.provisioning.enrollments["press"]
+    if opened in {"identity", "both"}:
+        scene.hubs.enter(HUB, "press", *scene.hubs.identities[HUB, "press"].thumbprints)
+    await scene.revoke(COMPROMISE, request_id="again")
+    record = await scene.record()
+    closed = {each.where for each in record.closed if f"{each.since:%H:%M}" == "15:00"}
+    assert closed == set(where.split(", "))
+    assert [each.note for each in record.history if "again" in each.note] == [f"{where} let it in again"]
+    assert (scene.entry(), scene.hubs.identities[HUB, "press"].enabled) == ("disabled", False)
 
 
 async def test_a_device_that_is_let_in_again_has_no_closed_doors() -> None:

@@ -721,6 +721,21 @@ async def test_a_door_that_somebody_has_opened_is_shut_at_once_whatever_the_poli
     assert fleet.world.provisioning.enrollments[DEVICE]["provisioningStatus"] == "disabled"
 
 
+@pytest.mark.parametrize(("plant", "where"), [(enable_at_hub, HUB), (enable_entry, "DPS"), (delete_entry, "DPS")])
+async def test_a_door_that_a_pass_has_shut_again_is_closed_since_then(plant: Plant, where: str) -> None:
+    fleet = await fleet_of("revoke")
+    record = fleet.world.record()
+    assert record is not None
+    before = {each.where: each.since for each in record.closed}
+    await plant(fleet)
+    await fleet.look()
+    record = fleet.world.record()
+    assert record is not None
+    since = {each.where: each.since for each in record.closed}
+    assert since.pop(where) > before.pop(where)
+    assert since == before
+
+
 @pytest.mark.parametrize(
     ("authentication", "who"),
     [

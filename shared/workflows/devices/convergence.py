@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
@@ -24,7 +25,7 @@ from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.given_settings import Given, outdated
-from shared.domain.upkeep import brought_along, converged, to_be_followed, told
+from shared.domain.upkeep import brought_along, converged, opened_again, to_be_followed, told
 from shared.domain.wanted import revoked_before, wanted
 from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
@@ -32,6 +33,7 @@ from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
 from shared.workflows.devices.hub_doors import own_place
+from shared.workflows.devices.reopened import reopened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -253,6 +255,7 @@ class DeviceConverger:
 
     async def _shut(self, known: Versioned[DeviceRecord]) -> tuple[Versioned[DeviceRecord], _Done]:
         """Shut every door that answers, raise what the others said, and see that all are closed."""
+        known = await self._note_reopened(known)
         want = wanted(known.record, self.clock())
         try:
             given, entered = await self._shut_known_doors(known.record, want)
@@ -267,6 +270,19 @@ class DeviceConverger:
         listed = dict.fromkeys(each.issuer for each in want.listed)
         follows, closed = await self._check_shut(known.record, given, entered=entered)
         return known, _Done(closed=[*closed, *others, *self._told_by(listed)], follows=follows)
+
+    async def _note_reopened(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        """Note which doors others have opened, before they are shut and look as if they had been closed all along."""
+        opened = await reopened(known.record, self.provisioning, self.hub_doors.hubs)
+        if not opened:
+            return known
+        at = self.clock()
+        noted = await change(
+            self.devices, known.record.registration_id, partial(opened_again, doors=opened, at=at), at=at
+        )
+        if noted.record.generation != known.record.generation:
+            raise Stale(known.record.registration_id)
+        return noted
 
     async def _shut_known_doors(self, record: DeviceRecord, want: Wanted) -> tuple[Given | None, bool]:
         """Shut DPS and the hub that the ledger has; give what the entry is to have, and whether there is one."""

@@ -159,7 +159,7 @@ class Mending:
         record = (await device_of(self.devices, finding.subject)).record
         hub = finding.where
         elsewhere = hub not in {DPS, record.assigned_hub} and record.device_id is not None
-        if elsewhere and (record.shut_out or record.disabled):
+        if elsewhere and record.disabled and not record.shut_out:
             await self.hubs.shut_out(hub, record.device_id or "", reason=f"{record.state}: {_BY_RECONCILIATION}")
         if record.shut_out or record.disabled or hub != record.assigned_hub:
             await self._follow(finding)

@@ -1,0 +1,32 @@
+"""Tells which doors of a device that was shut out are open again, before they are shut anew."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from shared.domain.doors import Door
+
+if TYPE_CHECKING:
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.doors import ClosedDoor
+    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.provisioning import ProvisioningService
+
+
+async def reopened(
+    record: DeviceRecord, provisioning: ProvisioningService, hubs: IotHubRegistries
+) -> tuple[ClosedDoor, ...]:
+    """Give the doors that a record has as closed, and that let the device in; a service that fails says nothing."""
+
+    async def is_open(door: ClosedDoor) -> bool:
+        if door.door is Door.DPS:
+            entry = await provisioning.get_enrollment(record.registration_id)
+            return entry is None or entry.get("provisioningStatus") != "disabled"
+        ids = {record.registration_id, record.device_id or record.registration_id}
+        found = [await hubs.get(door.where, device_id) for device_id in sorted(ids)]
+        return any(identity is not None and identity.enabled for identity in found)
+
+    doors = [each for each in record.closed if each.door in {Door.DPS, Door.HUB}]
+    outcomes = await asyncio.gather(*map(is_open, doors), return_exceptions=True)
+    return tuple(door for door, outcome in zip(doors, outcomes, strict=True) if outcome is True)
