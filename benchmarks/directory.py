@@ -30,7 +30,8 @@ from azure.core.credentials import AzureNamedKeyCredential
 from azure.data.tables.aio import TableServiceClient
 
 from shared.adapters.tables import StoredRow, Table
-from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.domain.devices import DeviceRecord
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.history import HistoryEntry
 from shared.domain.listing import listing_of
 from shared.domain.words import DeviceState

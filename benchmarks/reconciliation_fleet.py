@@ -16,8 +16,9 @@ from benchmarks.engine_world import World
 from emulator.platform.throttling import Throttling
 from shared.domain.attestations import reference_attestation
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.devices import DeviceRecord
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
+from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.hub_authentication import SELF_SIGNED
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import Deferred

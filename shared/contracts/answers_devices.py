@@ -10,8 +10,8 @@ from shared.contracts.base import Contract, StatedReason, with_example
 from shared.contracts.devices import RevocationAction
 from shared.contracts.events_orders import OrderProgress
 from shared.contracts.plans import PLANNED, RevocationPlan
-from shared.domain.devices import CertificateSummary
 from shared.domain.doors import Door
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.history import HistoryEntry
 from shared.domain.orders import LineState, OrderState
 from shared.domain.words import DeviceState, RegisterBy

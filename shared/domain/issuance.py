@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING
 
 from shared.domain import lifecycles
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import (
-    HELD_LIMIT,
-    IN_ITS_HUB,
-    OPEN_STATES,
-    REORDERABLE,
-    CertificateSummary,
-    DeviceRecord,
-    Doors,
-    HeldCertificate,
-    Purpose,
-    described,
-    on_hold,
-)
+from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, REORDERABLE, DeviceRecord, Doors, described, on_hold
+from shared.domain.held_certificates import HELD_LIMIT, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.history import HISTORY_LIMIT
 from shared.domain.revocation import revoked_certificate
 from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason

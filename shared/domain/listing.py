@@ -12,7 +12,8 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.devices import IN_SERVICE, OPEN_STATES, Purpose
+from shared.domain.devices import IN_SERVICE, OPEN_STATES
+from shared.domain.held_certificates import Purpose
 from shared.domain.revocation import is_revocable
 from shared.domain.words import DeviceState
 

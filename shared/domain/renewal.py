@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import date, datetime
 
-    from shared.domain.devices import CertificateSummary, DeviceRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.held_certificates import CertificateSummary
 
 
 class Step(StrEnum):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from shared.domain.attestations import Entry
     from shared.domain.certificates import RevocationRecord
-    from shared.domain.devices import HeldCertificate
+    from shared.domain.held_certificates import HeldCertificate
     from shared.domain.issuance import Committed
 
 JUMP = 1000

@@ -6,15 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import (
-    HOLD,
-    OUT_OF_SERVICE,
-    DeviceRecord,
-    Doors,
-    HeldCertificate,
-    revoked_for,
-    shown,
-)
+from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord, Doors, revoked_for, shown
+from shared.domain.held_certificates import HOLD, HeldCertificate
 from shared.domain.words import DeviceState, EventType, RevocationReason
 from shared.errors import Conflict, Rejected
 

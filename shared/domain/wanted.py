@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import (
-    OUT_OF_SERVICE,
-    DeviceRecord,
-    Doors,
-    HeldCertificate,
-)
+from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord, Doors
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from shared.domain.held_certificates import HeldCertificate
 
 
 @dataclass(frozen=True, slots=True)

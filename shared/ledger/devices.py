@@ -29,7 +29,7 @@ from shared.telemetry.metrics import DEVICES, STATE
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from shared.domain.devices import HeldCertificate
+    from shared.domain.held_certificates import HeldCertificate
     from shared.ledger.rows import Key
     from shared.ports.rows import Step
 

@@ -13,8 +13,9 @@ from azure.core.exceptions import HttpResponseError
 from shared.audit import report
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.devices import DeviceRecord
 from shared.domain.groups import CaReferences, Change, GroupRecord, GroupState
+from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import ServiceFailed
 from shared.ports.hubs import HubIdentity

@@ -17,8 +17,9 @@ from shared.domain.authorities import AuthorityAction, AuthorityChange, Authorit
 from shared.domain.authority_acts import BECOMES, check_possible
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
-from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.devices import DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.request_parts import part_note
 from shared.domain.requests import Progress, RequestState, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason

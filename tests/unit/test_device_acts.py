@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 
 from shared.domain import issuance, revocation, upkeep
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import (
-    HELD_LIMIT,
-    OUT_OF_SERVICE,
-    CertificateSummary,
-    DeviceRecord,
-    HeldCertificate,
-    Purpose,
-)
+from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
+from shared.domain.held_certificates import HELD_LIMIT, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, Rejected

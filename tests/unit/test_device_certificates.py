@@ -13,7 +13,8 @@ from cryptography import x509
 
 from shared.domain import issuance
 from shared.domain.certificates import DECISION_HOLDS, CertificateState
-from shared.domain.devices import DeviceRecord, Purpose
+from shared.domain.devices import DeviceRecord
+from shared.domain.held_certificates import Purpose
 from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Gone, NotFound, Overtaken, Rejected

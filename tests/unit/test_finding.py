@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from shared.domain.devices import CertificateSummary, DeviceRecord
+from shared.domain.devices import DeviceRecord
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.history import HistoryEntry
 from shared.domain.words import DeviceState
 from shared.errors import Rejected

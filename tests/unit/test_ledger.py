@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.devices import CertificateSummary, DeviceRecord, Doors
+from shared.domain.devices import DeviceRecord, Doors
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.listing import state_place
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.public_keys import PublicKeyRecord

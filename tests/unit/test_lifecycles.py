@@ -9,7 +9,8 @@ import pytest
 
 from shared.domain import lifecycles
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import DeviceRecord, HeldCertificate, Purpose
+from shared.domain.devices import DeviceRecord
+from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.lifecycles import (
     APPROVAL,
     AUTHORITY,

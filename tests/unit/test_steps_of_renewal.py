@@ -9,7 +9,8 @@ import pytest
 
 from shared.domain import issuance
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import CertificateSummary, DeviceRecord, HeldCertificate, Purpose
+from shared.domain.devices import DeviceRecord
+from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.renewal import Step, step_of, turn_of
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Overtaken

@@ -18,15 +18,8 @@ from typing import TYPE_CHECKING
 
 from shared.domain import revocation, upkeep
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import (
-    HOLD,
-    OUT_OF_SERVICE,
-    CertificateSummary,
-    DeviceRecord,
-    Doors,
-    HeldCertificate,
-    Purpose,
-)
+from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord, Doors
+from shared.domain.held_certificates import HOLD, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict

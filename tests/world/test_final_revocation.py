@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.domain import revocation
-from shared.domain.devices import HOLD
+from shared.domain.held_certificates import HOLD
 from shared.domain.wanted import wanted
 from tests.world.model import AT, Mistakes, Model, State, is_final, issued, registered
 from tests.world.prover import RUNS

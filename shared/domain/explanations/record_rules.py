@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from shared.domain.authorities import OVER
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import IN_ITS_HUB, IN_SERVICE, OUT_OF_SERVICE, Purpose
+from shared.domain.devices import IN_ITS_HUB, IN_SERVICE, OUT_OF_SERVICE
 from shared.domain.explanations.doors import doors
 from shared.domain.explanations.parts import AT_WORK, Call, DoorState, Remedy, Seen, day
+from shared.domain.held_certificates import Purpose
 from shared.domain.rejections import RejectionKind
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
@@ -17,7 +18,7 @@ from shared.pki import names
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.domain.devices import CertificateSummary
+    from shared.domain.held_certificates import CertificateSummary
     from shared.domain.rejections import RejectionRecord
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import RevocationRecord
-from shared.domain.devices import HOLD
+from shared.domain.held_certificates import HOLD
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import RevocationReason
 from shared.workflows.devices.bundles import key_deletion
 
 if TYPE_CHECKING:
-    from shared.domain.devices import DeviceRecord, HeldCertificate
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.held_certificates import HeldCertificate
     from shared.domain.wanted import Wanted
     from shared.ledger.certificates import Certificates
     from shared.ledger.expiry import ExpiryIndex

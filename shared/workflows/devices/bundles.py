@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from shared.domain.devices import CertificateSummary
 from shared.domain.expiry import DueNotice, Notice
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Gone, NotFound, Overtaken, Rejected
 from shared.pki import names
@@ -28,7 +28,7 @@ from shared.ports.blobs import StoredBlob
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.domain.devices import HeldCertificate
+    from shared.domain.held_certificates import HeldCertificate
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.public_keys import PublicKeys
     from shared.pki.issuers import Issuer

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.devices import DeviceRecord, Purpose
+from shared.domain.devices import DeviceRecord
+from shared.domain.held_certificates import Purpose
 from shared.domain.words import CertificateKind, DeviceState, EventType
 from shared.errors import Deferred, NotFound, Rejected
 from shared.pki import names

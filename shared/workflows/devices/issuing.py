@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import DECISION_HOLDS, CertificateRecord, CertificateState
-from shared.domain.devices import HeldCertificate
+from shared.domain.held_certificates import HeldCertificate
 from shared.domain.issuance import Committed, reserved
 from shared.domain.renewal import first_notice
 from shared.domain.words import CertificateKind
@@ -39,7 +39,8 @@ from shared.workflows.evidence.entries import entry_of_certificate
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from shared.domain.devices import DeviceRecord, Purpose
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.held_certificates import Purpose
     from shared.domain.public_keys import PublicKeyRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices

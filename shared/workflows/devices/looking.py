@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.messages import Queue
 from shared.domain.attestations import attests_by_certificates
-from shared.domain.devices import OPEN_STATES, Purpose
+from shared.domain.devices import OPEN_STATES
 from shared.domain.dps_decisions import Knowledge, decide
 from shared.domain.explanations.parts import Blind, Seen, Unseen
+from shared.domain.held_certificates import Purpose
 from shared.domain.requests import ENDED, RequestState
 from shared.errors import Deferred, DeviceFactoryError, Misconfigured, ServiceFailed
 from shared.ledger.rejections import Filters
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
     from shared.domain.attestations import Entry
     from shared.domain.authorities import AuthorityRecord
-    from shared.domain.devices import CertificateSummary, DeviceRecord
+    from shared.domain.devices import DeviceRecord
     from shared.domain.dps_decisions import Decision
     from shared.domain.groups import GroupRecord
+    from shared.domain.held_certificates import CertificateSummary
     from shared.domain.rejections import RejectionRecord
     from shared.domain.requests import RequestRecord
     from shared.ledger.authorities import Authorities

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.contracts.devices import IssuerRevocation
-from shared.domain.devices import Purpose
+from shared.domain.held_certificates import Purpose
 from shared.domain.listing import issuer_place, order_place, revocable_in
 from shared.domain.revocation import is_revocable
 from shared.ledger.directory import Start

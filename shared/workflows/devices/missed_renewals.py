@@ -10,7 +10,8 @@ from shared.domain.words import CertificateKind, EventType
 from shared.workflows.groups.entries import existing
 
 if TYPE_CHECKING:
-    from shared.domain.devices import CertificateSummary, DeviceRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.held_certificates import CertificateSummary
     from shared.domain.words import RenewalNeeds
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups

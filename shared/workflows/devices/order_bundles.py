@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from shared.contracts.answers_bundles import ArchivedBundle, ArchiveManifest, BundleState
-from shared.domain.devices import Purpose
+from shared.domain.held_certificates import Purpose
 from shared.domain.orders import LineState
 from shared.errors import Conflict, Deferred, Gone, NotFound, Rejected
 

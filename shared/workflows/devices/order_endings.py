@@ -14,7 +14,8 @@ from shared.acting import acting
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, Purpose
+from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE
+from shared.domain.held_certificates import Purpose
 from shared.domain.order_acts import given_up, left_lying, line_cancelled, line_closed, retry_sent, revoked_until
 from shared.domain.order_acts import tried_again as line_tried_again
 from shared.domain.orders import Ending, LineState

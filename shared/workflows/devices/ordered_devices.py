@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain import issuance, upkeep
-from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, DeviceRecord, Purpose, described, on_hold
+from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, DeviceRecord, described, on_hold
+from shared.domain.held_certificates import Purpose
 from shared.domain.orders import LineState
 from shared.domain.words import DeviceState, EventType, RegisterBy
 from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Reason, Rejected

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from shared.contracts.devices import CertificateRenewal
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.devices import OUT_OF_SERVICE, Purpose, on_hold
+from shared.domain.devices import OUT_OF_SERVICE, on_hold
+from shared.domain.held_certificates import Purpose
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime, timedelta
 
-    from shared.domain.devices import DeviceRecord, Purpose
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.held_certificates import Purpose
     from shared.domain.issuance import Committed
     from shared.ports.registrar import ClientCredentials
     from shared.workflows.devices.bundles import Bundle

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.devices import HeldCertificate, Purpose
 from shared.domain.entries import place_of
+from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.issuance import Committed
 from shared.domain.renewal import first_notice
 from shared.domain.restoration import adopted, could_be_ordered, ordered_meanwhile, renewed_meanwhile
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.domain.devices import CertificateSummary, DeviceRecord
+    from shared.domain.devices import DeviceRecord
+    from shared.domain.held_certificates import CertificateSummary
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
