@@ -102,7 +102,7 @@ docs: setup ## write the pages of docs/ that are made from code
 	@$(PY) -m devstack.deploy_page
 	@$(PY) -m devstack.cost_page
 	@$(PY) -m shared.domain.lifecycles >docs/lifecycles.md
-	@$(PY) -m shared.domain.findings >docs/findings.md
+	@$(PY) -m shared.domain.treatments >docs/findings.md
 	@$(PY) -m devstack.zones_page
 	@$(PY) -m devstack.roles_page
 

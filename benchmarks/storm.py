@@ -37,7 +37,7 @@ from devstack.auditing import audited
 from devstack.outside import Failed, World, until
 from devstack.stack import free_ports
 from emulator.server import STORE_FILE
-from shared.domain.findings import TREATMENTS, Policy
+from shared.domain.treatments import TREATMENTS, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

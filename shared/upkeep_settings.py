@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
-from shared.domain.findings import FindingKind, Policy, read_policies
+from shared.domain.treatments import FindingKind, Policy, read_policies
 from shared.reading.queue_settings import QueueSettings
 from shared.reading.settings import Kind, Setting, number, whole
 from shared.rules.zones import SIGNING, Zone

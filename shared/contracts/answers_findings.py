@@ -10,8 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, ToldActor, example_of, with_example
 from shared.contracts.ids import EnrollmentGroupId, RegistrationId, Words
-from shared.domain.findings import FindingKind, FindingState, Policy, Severity, SubjectKind
+from shared.domain.findings import FindingState, SubjectKind
 from shared.domain.passes import ReconciliationState, Stage
+from shared.domain.treatments import FindingKind, Policy, Severity
 
 _FINDING = {
     "id": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",

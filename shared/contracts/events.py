@@ -12,10 +12,11 @@ from shared.contracts.events_orders import OrderAccepted, OrderCompleted, OrderP
 from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.certificates import InternalKind
-from shared.domain.findings import FindingKind, Severity, SubjectKind
+from shared.domain.findings import SubjectKind
 from shared.domain.groups import GroupState
 from shared.domain.held_certificates import CertificateSummary
 from shared.domain.rejections import RejectionKind
+from shared.domain.treatments import FindingKind, Severity
 from shared.domain.words import CertificateKind, DeviceState, EventType, RenewalNeeds, RevocationReason
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord
-from shared.domain.findings import FindingKind, Policy
 from shared.domain.groups import GroupRecord
+from shared.domain.treatments import FindingKind, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -34,5 +34,5 @@ symmetric key, a TPM, none, more than one of these, or one that this version doe
 that is shut out is `doorOpen`, whatever it accepts. What could not be looked at is counted in a pass's `unread`. The
 first twenty are named in its `unreadSubjects`, with why. A pass says nothing else of them.
 
-Made from `shared/domain/findings.py`; a test keeps it so.
+Made from `shared/domain/treatments.py`; a test keeps it so.
 """

@@ -14,12 +14,13 @@ from shared.domain.attestations import AttestationKind, attestation_of
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, IN_SERVICE
 from shared.domain.entries import kept_settings, own_settings, place_of, settings_apart
-from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.findings import Difference, SubjectKind
 from shared.domain.given_settings import given_device_id, outdated
 from shared.domain.group_signers import accepted
 from shared.domain.groups import STATUS, GroupState
 from shared.domain.hub_authentication import SELF_SIGNED, lets_in
 from shared.domain.requests import DELIVERY_LASTS
+from shared.domain.treatments import FindingKind
 from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import DeviceState
 

@@ -7,8 +7,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import AttestationKind
-from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.findings import Difference, SubjectKind
 from shared.domain.reconciliation import DPS
+from shared.domain.treatments import FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

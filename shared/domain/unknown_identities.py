@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.entries import place_of
-from shared.domain.findings import Difference, FindingKind, FindingRecord, FindingState, SubjectKind
+from shared.domain.findings import Difference, FindingRecord, FindingState, SubjectKind
 from shared.domain.hub_authentication import CERTIFICATE_AUTHORITY, NONE, SELF_SIGNED, lets_in
 from shared.domain.identities_seen import IdentitySeen
+from shared.domain.treatments import FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -11,7 +11,7 @@ from shared.ledger.rows import Rows
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from shared.domain.findings import FindingKind
+    from shared.domain.treatments import FindingKind
     from shared.ledger.table import Versioned
     from shared.ports.rows import Table
 

@@ -24,8 +24,8 @@ from shared.domain.attestations import individual_enrollment
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
-from shared.domain.findings import FindingKind, Policy
 from shared.domain.restores import RestorationRecord
+from shared.domain.treatments import FindingKind, Policy
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
 from shared.pki import names

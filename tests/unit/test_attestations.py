@@ -20,13 +20,13 @@ from shared.domain.attestations import (
 )
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord
-from shared.domain.findings import FindingKind
 from shared.domain.given_settings import Given
 from shared.domain.group_signers import check_alone, with_next, with_references, without_previous
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
 from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.own_certificates import Own
 from shared.domain.reconciliation import Seen, device_differences, group_differences
+from shared.domain.treatments import FindingKind
 from shared.domain.unknown_devices import unknown_enrollment
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict

@@ -21,7 +21,7 @@ GROUP_URL = "https://press.azure-devices-provisioning.net/enrollmentGroups/line?
 OFFLINE = {"evidence/verify.py", "evidence/__main__.py"}
 """Given to auditors to run alone: they import nothing of the app's services."""
 
-PAGES = {"domain/findings.py", "domain/lifecycles.py"}
+PAGES = {"domain/treatments.py", "domain/lifecycles.py"}
 """Print a page of the docs, and ask no service."""
 
 

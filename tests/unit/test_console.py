@@ -25,10 +25,11 @@ from shared.domain.approvals import ApprovalAct, ApprovalRecord, ApprovalState
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import ProofOfPossession
 from shared.domain.callers import Actor, CallerKind, Role
-from shared.domain.findings import FindingKind, FindingRecord, FindingState, Policy, Severity
+from shared.domain.findings import FindingRecord, FindingState
 from shared.domain.findings import SubjectKind as SubjectOfFinding
 from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.passes import ReconciliationRecord
+from shared.domain.treatments import FindingKind, Policy, Severity
 from shared.errors import Conflict, NotFound
 from shared.errors import Rejected as Refused
 from shared.ledger.requests import Requests

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.findings import TREATMENTS, FindingKind, Policy, document, read_policies
+from shared.domain.treatments import TREATMENTS, FindingKind, Policy, document, read_policies
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
 

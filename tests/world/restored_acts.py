@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.messages import Queue
-from shared.domain.findings import Policy
+from shared.domain.treatments import Policy
 from shared.errors import Deferred, DeviceFactoryError
 from tests.world import acts, groups_acts
 from tests.world.restored_world import RESTORE, RestoredWorld

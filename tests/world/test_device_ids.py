@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.domain.findings import FindingState
+from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Conflict
 from tests.world.services import HUB
 from tests.world.test_enrollment_settings import put

@@ -13,7 +13,8 @@ from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.parsing import parse
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import own_settings
-from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.domain.findings import FindingState
+from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed, Rejected
 from shared.pki import names
 from tests.world import acts

@@ -8,7 +8,7 @@ import pytest
 
 from shared.contracts.messages import Queue
 from shared.domain.entries import own_settings
-from shared.domain.findings import FindingKind, Policy
+from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Rejected
 from tests.world import acts
 from tests.world.auditor import audit

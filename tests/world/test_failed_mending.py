@@ -16,7 +16,8 @@ from shared.acting import acting
 from shared.domain.audit_entries import AuditedAct, AuditedCall, AuditOutcome, with_act
 from shared.domain.audit_entries import SubjectKind as AuditedKind
 from shared.domain.finding_calls import ADOPTED
-from shared.domain.findings import TREATMENTS, FindingKind, FindingState, Policy
+from shared.domain.findings import FindingState
+from shared.domain.treatments import TREATMENTS, FindingKind, Policy
 from shared.errors import Conflict
 from shared.ledger.audit_log import AuditFilters
 from shared.workflows.intake.audit import Act

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.domain.findings import Difference, FindingKind, FindingRecord, FindingState, Policy, SubjectKind
+from shared.domain.findings import Difference, FindingRecord, FindingState, SubjectKind
 from shared.domain.passes import ReconciliationState
+from shared.domain.treatments import FindingKind, Policy
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, DeviceFactoryError, NotFound
 from shared.ledger.authorities import Authorities

@@ -12,9 +12,10 @@ import pytest
 from shared.domain.attestations import admits_only, reference_attestation, x509_attestation
 from shared.domain.authorities import AuthorityState
 from shared.domain.devices import DeviceRecord
-from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.domain.findings import FindingState
 from shared.domain.groups import CaReferences
 from shared.domain.passes import ReconciliationRecord, ReconciliationState
+from shared.domain.treatments import FindingKind, Policy
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.pki import names

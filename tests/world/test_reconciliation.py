@@ -25,10 +25,11 @@ from shared.domain.attestations import (
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.findings import TREATMENTS, Difference, FindingKind, FindingRecord, FindingState, Policy
+from shared.domain.findings import Difference, FindingRecord, FindingState
 from shared.domain.groups import CaReferences
 from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.passes import ReconciliationState
+from shared.domain.treatments import TREATMENTS, FindingKind, Policy
 from shared.domain.upkeep import pinned, to_be_followed
 from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Conflict, Deferred, NotFound

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import Policy
+from shared.domain.treatments import Policy
 from shared.domain.words import DeviceState
 from tests.world.auditor import audit
 from tests.world.deliveries import broken_off

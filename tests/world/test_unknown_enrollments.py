@@ -13,7 +13,8 @@ import pytest
 
 from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.domain.attestations import individual_enrollment
-from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.domain.findings import FindingState
+from shared.domain.treatments import FindingKind, Policy
 from shared.pki import names
 from shared.workflows.reconciliation.answers import shown_finding
 from shared.workflows.reconciliation.budget import Budget

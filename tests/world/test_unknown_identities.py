@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.domain.findings import FindingKind, FindingState, Policy
+from shared.domain.findings import FindingState
 from shared.domain.passes import Stage
+from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.reconciliation.identities import IdentityLook

@@ -10,7 +10,8 @@ from shared.contracts.answers_findings import DriftFindingClosing, Reconciliatio
 from shared.contracts.ids import path_value
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
-from shared.domain.findings import FindingKind, FindingState, Policy, Severity, SubjectKind
+from shared.domain.findings import FindingState, SubjectKind
+from shared.domain.treatments import FindingKind, Policy, Severity
 from shared.errors import Conflict
 from shared.rules.zones import Zone
 from shared.workflows.reconciliation.answers import shown_finding, shown_pass

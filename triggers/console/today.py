@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.approvals import ApprovalState
-from shared.domain.findings import FindingState, Severity
+from shared.domain.findings import FindingState
 from shared.domain.orders import UNDER_WAY, OrderState
 from shared.domain.requests import RequestState
+from shared.domain.treatments import Severity
 from shared.errors import NotFound
 from shared.workflows.devices.finding import DeviceFilters
 from triggers.console.authorities import shown_authorities

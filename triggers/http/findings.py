@@ -16,7 +16,8 @@ from shared.contracts.answers_findings import (
 )
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
-from shared.domain.findings import FindingKind, FindingState, Policy, Severity, SubjectKind
+from shared.domain.findings import FindingState, SubjectKind
+from shared.domain.treatments import FindingKind, Policy, Severity
 from shared.workflows.reconciliation.answers import shown_finding, shown_pass
 from triggers.http.endpoints import (
     PAGING,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.base import told_actor
-from shared.domain.findings import FindingKind, FindingState
+from shared.domain.findings import FindingState
+from shared.domain.treatments import FindingKind
 
 if TYPE_CHECKING:
     from shared.domain.findings import FindingRecord

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.domain.authorities import AuthorityState, ProofOfPossession
-from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.findings import Difference, SubjectKind
+from shared.domain.treatments import FindingKind
 from shared.pki import names
 from shared.pki.wrapped_keys import WrappedKeyError
 from shared.workflows.authorities.possession import places_of

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.findings import Difference, SubjectKind
+from shared.domain.treatments import FindingKind
 from shared.workflows.devices.bundles import BUNDLES, bundle_name, password_of, secret_name
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from shared.acting import actor, audited
 from shared.domain.audit_entries import AuditedCall, with_act
 from shared.domain.finding_calls import in_effect, is_settled, said_of
-from shared.domain.findings import TREATMENTS, Claim, FindingKind, FindingState, Policy, SubjectKind, found
+from shared.domain.findings import Claim, FindingState, SubjectKind, found
 from shared.domain.requests import DELIVERY_LASTS
+from shared.domain.treatments import TREATMENTS, FindingKind, Policy
 from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, DeviceFactoryError, NotFound, Overtaken, Rejected
 from shared.telemetry import metrics

@@ -14,9 +14,10 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import FindingKind, FindingState
+from shared.domain.findings import FindingState
 from shared.domain.groups import STATUS
 from shared.domain.reconciliation import DPS, open_elsewhere
+from shared.domain.treatments import FindingKind
 from shared.domain.unknown_identities import (
     assigned_to,
     elsewhere,

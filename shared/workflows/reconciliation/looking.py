@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.attestations import attestation_of
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of
-from shared.domain.findings import FindingKind
 from shared.domain.given_settings import UNKNOWN, given_device_id, outdated
 from shared.domain.own_certificates import Own
 from shared.domain.reconciliation import Seen, Unread, device_differences
+from shared.domain.treatments import FindingKind
 from shared.domain.unknown_devices import rogue_enrollment
 from shared.domain.upkeep import settings_noted
 from shared.ledger.table import Stale

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from shared.domain.attestations import attestation_of, leaf_attestation
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of, with_own_settings
-from shared.domain.findings import FindingKind, Policy, SubjectKind
+from shared.domain.findings import SubjectKind
 from shared.domain.given_settings import given_device_id
 from shared.domain.groups import STATUS
 from shared.domain.hub_authentication import takes_only
 from shared.domain.reconciliation import DPS, RESERVED_FOR, registered_otherwise
+from shared.domain.treatments import FindingKind, Policy
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound, Overtaken, PreconditionFailed

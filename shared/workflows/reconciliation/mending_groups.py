@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from shared.contracts.groups import GroupAction
 from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.entries import kept_settings
-from shared.domain.findings import FindingKind
 from shared.domain.groups import STATUS, Change, GroupState
+from shared.domain.treatments import FindingKind
 from shared.errors import Conflict, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.workflows.groups.entries import busy, gone, unknown

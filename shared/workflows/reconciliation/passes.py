@@ -19,8 +19,9 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from shared.domain.findings import FindingKind, FindingState, SubjectKind
+from shared.domain.findings import FindingState, SubjectKind
 from shared.domain.passes import NAMED, ReconciliationRecord, ReconciliationState, Stage
+from shared.domain.treatments import FindingKind
 from shared.errors import Deferred, LedgerBehind, NotFound
 from shared.workflows.reconciliation.finding_acts import FindingActs
 from shared.workflows.reconciliation.steps import Step, step_of, why

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.entries import place_of
-from shared.domain.findings import Difference, FindingKind, SubjectKind
+from shared.domain.findings import Difference, SubjectKind
 from shared.domain.groups import GroupState
 from shared.domain.passes import Stage
 from shared.domain.reconciliation import (
@@ -23,6 +23,7 @@ from shared.domain.reconciliation import (
     needs_entry,
     taken_over,
 )
+from shared.domain.treatments import FindingKind
 from shared.domain.unknown_devices import unknown_device
 from shared.rules.hub_queries import CHARACTERS, characters
 from shared.workflows.many import AT_ONCE, PAGE, gathered
