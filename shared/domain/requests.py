@@ -58,6 +58,7 @@ class Progress(Part):
     Attributes:
         continuation: where the next batch begins, empty before the first one; ``None`` after the last one.
         next_at: when it is due.
+        began_at: when the first batch began; ``None`` where that does not count.
         seen: devices that were gone through.
         queued: parts that were made.
         need_csr: devices that have to bring a CSR first.
@@ -69,6 +70,7 @@ class Progress(Part):
 
     continuation: str | None = None
     next_at: datetime | None = None
+    began_at: datetime | None = None
     seen: int = 0
     queued: int = 0
     need_csr: int = 0

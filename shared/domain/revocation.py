@@ -90,6 +90,12 @@ def is_revocable(record: DeviceRecord) -> bool:
     return issued and (record.on_hold or record.state not in {DeviceState.REVOKED, DeviceState.DELETED})
 
 
+def is_ordered_since(record: DeviceRecord, at: datetime) -> bool:
+    """Tell whether a device was ordered after a time; not if nobody can tell any more."""
+    own = [each.recorded_at for each in record.held if (each.purpose, each.cause) == (record.purpose, record.order_id)]
+    return bool(own) and min(own) > at
+
+
 def check_not_final(record: DeviceRecord, reason: RevocationReason) -> None:
     """Refuse to make a hold of a final revocation.
 

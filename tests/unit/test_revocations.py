@@ -11,6 +11,7 @@ import pytest
 from azure.core.exceptions import ServiceRequestError
 
 from shared.contracts.devices import IssuerRevocation, revocation_request
+from shared.contracts.messages import Queue
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderRecord, OrderState
@@ -748,6 +749,30 @@ async def test_a_paced_revocation_asks_for_so_many_devices_a_minute() -> None:
     with pytest.raises(UnderWay):
         await scene.revocations.carry_out(wanted)
     assert asked(scene) == ["drill", "lathe", "press", "saw"]
+
+
+async def test_what_a_group_gets_while_its_devices_are_revoked_is_not_meant() -> None:
+    """Its compromised devices are replaced meanwhile; one of them that gets another certificate is still one of them."""
+    scene = await several()
+    wanted = scene.revocation(reason=COMPROMISE, enrollment_group="line", per_minute=2)
+    with pytest.raises(Deferred, match="its pace: 2 devices are asked for, 2 a minute"):
+        await scene.revocations.carry_out(wanted)
+    [renewed, _] = {"drill", "lathe", "press", "saw"} - set(asked(scene))
+    scene.now += timedelta(seconds=30)
+    with suppress(Deferred):
+        await scene.renew("renewal", renewed)
+    for n in range(6):
+        await scene.order(f"order-new-{n}", f"new-{n}")
+    for _ in range(5):
+        scene.now += timedelta(minutes=1)
+        with suppress(Deferred):
+            await scene.revocations.carry_out(wanted)
+    assert set(asked(scene)) == {"drill", "lathe", "press", "saw"}
+    known = await scene.requests.get(Queue.REVOCATION_REQUESTS, wanted.request_id)
+    assert known is not None
+    assert known.record.progress is not None
+    assert known.record.progress.queued == 4
+    assert known.record.progress.skipped, "some of the new ones were gone through"
 
 
 async def test_two_deliveries_of_a_paced_revocation_keep_its_pace_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from shared.workflows.intake.requests import Part, led_to_by, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
@@ -248,14 +249,14 @@ class Revocations:
         if before is None:
             await self._check_many(request)
             # Entered before the first device: those that are revoked by then don't count when it has to go on.
-            before = Progress(continuation="")
+            before = Progress(continuation="", began_at=self.clock())
             await self.requests.enter(accepted, advanced(None, before))
         size = min(BATCH, request.per_minute or BATCH)
         while not before.is_dispatched:
             await self._wait_for(before, request, accepted)
             began = self.clock()
             page, continuation = await self.members.page(request, size=size, continuation=before.continuation or None)
-            concerned = [member for member in page if _concerned(member.device, request.action)]
+            concerned = [member for member in page if _concerned(member.device, request, before.began_at)]
             await self._ask(request, accepted, concerned)
             takes = timedelta(minutes=len(concerned) / request.per_minute) if request.per_minute else timedelta()
             after = before.changed(
@@ -314,8 +315,10 @@ def _wanted(request: RevocationRequest, accepted: RequestRecord, member: Member)
     )
 
 
-def _concerned(device: DeviceRecord, action: RevocationAction) -> bool:
-    """Tell whether a group's request is about a device."""
-    if action is RevocationAction.REINSTATE:
+def _concerned(device: DeviceRecord, request: RevocationRequest, began_at: datetime | None) -> bool:
+    """Tell whether a request about many is about a device. What a group gets while it is gone through is not meant."""
+    if request.action is RevocationAction.REINSTATE:
         return device.on_hold
+    if request.enrollment_group and began_at is not None and revocation.is_ordered_since(device, began_at):
+        return False
     return revocation.is_revocable(device)
