@@ -188,12 +188,11 @@ class LogOfTheTime:
             subject=subject,
             outcome=AuditOutcome.BEGUN,
             request_id=has.get("request_id"),
+            reason=has.get("reason"),
         )
-        last = begun.changed(outcome=AuditOutcome(ends)) if ends else begun
-        for each in dict.fromkeys((begun.outcome, last.outcome)):
-            fields = begun.changed(outcome=each).model_dump(
-                mode="json", by_alias=True, exclude_none=True, exclude={"at"}
-            )
+        last = begun.changed(outcome=AuditOutcome(ends), reason=has.get("why", begun.reason)) if ends else begun
+        for each in (begun, last) if ends else (begun,):
+            fields = each.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"at"})
             self.entered.append(act_entry(at, fields))
         return last
 
@@ -784,6 +783,65 @@ async def test_of_acts_that_undo_each_other_the_last_one_counts() -> None:
     log.act("disable", "drill")
     subject.put_back()
     assert await forgotten(subject) == ["disable of the device 'drill', done: do it again"]
+
+
+async def test_a_hold_is_undone_by_a_reinstatement_and_is_no_final_revocation() -> None:
+    """The log has it as a revocation with that reason; of one that failed, the last entry has another reason."""
+    subject, log = await with_log("press", "drill", "saw")
+    (held,) = await subject.scene.serials("drill")
+    subject.copied()
+    log.act("revoke", "press", reason="certificateHold")
+    log.act("reinstate", "press")
+    log.act("revoke", "drill", reason="certificateHold")
+    log.act("revoke", "saw", reason="certificateHold", ends="failed", why="ConnectionError")
+    subject.put_back()
+    subject.publish(held, reason="certificateHold")
+    assert await forgotten(subject) == [
+        "hold of the device 'saw'; no end of it was logged. If it is not so, do it again"
+    ], "'press' is let in, and 'drill' is on hold again"
+
+
+async def test_what_was_done_to_a_device_before_it_was_ordered_anew_is_not_done_again() -> None:
+    """It would shut out the new one. One that ended after the certificate was logged is named, and one without an end."""
+    subject, log = await with_log("press", "drill", "saw")
+    subject.copied()
+    for device in ("press", "drill", "saw"):
+        await subject.scene.renewing(f"again-{device}", device)
+    made = {device: (await subject.scene.serials(device))[1] for device in ("press", "drill", "saw")}
+    log.act("delete", "press")
+    log.certificate(made["press"], "press", cause="order-again")
+    log.act("delete", "drill", ends=None, entry_id="of-drill")
+    log.certificate(made["drill"], "drill", cause="order-again")
+    log.act("delete", "drill", entry_id="of-drill")
+    log.act("delete", "saw", ends=None)
+    log.certificate(made["saw"], "saw", cause="order-again")
+    subject.put_back()
+    assert await forgotten(subject) == [
+        "delete of the device 'drill', done: do it again",
+        "delete of the device 'saw'; no end of it was logged. If it is not so, do it again",
+    ]
+
+
+async def test_a_device_that_has_come_with_its_next_certificate_since_is_not_revoked_with_the_former_one() -> None:
+    """The copy has it waiting. Its hub lets it in with the next one alone, which is on no list."""
+    for listed, state, words in (
+        (1, DeviceState.REGISTERED, "certificate {}, which it does not use any more, is revoked again"),
+        (2, DeviceState.REVOKED, "revoked again"),
+    ):
+        subject = await disaster("press")
+        scene = subject.scene
+        await scene.renewing()
+        subject.copied()
+        scene.boot(await scene.certificate(2))
+        await scene.renew()
+        serials = await scene.serials()
+        subject.put_back()
+        assert (await scene.record()).state is DeviceState.RENEWING
+        subject.publish(*serials[:listed])
+        lines, _, _ = await subject.taken_back()
+        assert any(words.format(serials[0]) in line for line in about(lines, "press"))
+        record = await scene.record()
+        assert (record.state, record.certificate.serial_number if record.certificate else None) == (state, serials[1])
 
 
 async def test_an_act_that_was_asked_for_long_ago_does_not_end_the_reading_of_the_log() -> None:

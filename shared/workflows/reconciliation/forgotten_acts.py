@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from shared.domain.audit_entries import AuditedAct, AuditOutcome, SubjectKind
 from shared.domain.authorities import OVER, AuthorityState
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
+from shared.domain.held_certificates import HOLD
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ _CHANGE_NOTHING = frozenset(
     }
 )
 """Acts after which the same is wanted as before, or that a pass finds again, or that are part of others."""
+
+_ENDING = frozenset({"delete", "hold", "revoke"})
+"""Acts after which a device gets no certificate, unless it is ordered anew, or reinstated."""
 
 _FAMILIES = ({"disable", "enable"}, {"hold", "reinstate"}, {"putEnrollment", "disableEnrollment", "deleteEnrollment"})
 """Of such acts on the same thing the last one counts."""
@@ -87,6 +91,7 @@ class LoggedAct:
 
     Attributes:
         actor: who asked, by name or id.
+        place: of its last entry in the log, the oldest being the first.
     """
 
     entry_id: str
@@ -97,6 +102,7 @@ class LoggedAct:
     outcome: AuditOutcome
     request_id: str | None
     actor: str
+    place: int
 
     @property
     def family(self) -> tuple[str, str, str]:
@@ -125,17 +131,26 @@ class ForgottenActs:
         Args:
             logged: entries of the log, the oldest first.
         """
-        for act in acts_of(logged):
+        entries = list(logged)
+        made = {str(each["serialNumber"]): n for n, each in enumerate(entries) if each["type"] == "certificate"}
+        for act in acts_of(entries):
             known = await self.audit.outcome(AuditedAct(entry_id=act.entry_id, at=act.at))
-            if known is not AuditOutcome.DONE and not await self._is_so(act):
+            if known is not AuditOutcome.DONE and not await self._is_so(act, made):
                 yield _words(act)
 
-    async def _is_so(self, act: LoggedAct) -> bool:
-        """Tell whether the ledger has what an act has led to, by whatever it was taken back."""
+    async def _is_so(self, act: LoggedAct, made: Mapping[str, int]) -> bool:
+        """Tell whether the ledger has what an act has led to, by whatever it was taken back.
+
+        Args:
+            act: the act.
+            made: where certificates were logged, by their serial numbers.
+        """
         match act.kind:
             case SubjectKind.DEVICE:
                 device = await self.devices.get(act.subject)
-                return device is not None and _is_so_of_device(act, device.record)
+                if device is None:
+                    return False
+                return _is_so_of_device(act, device.record) or _is_undone(act, device.record, made)
             case SubjectKind.CERTIFICATE:
                 row = await self.certificates.get(act.subject)
                 return act.action == "revoke" and row is not None and row.record.state is CertificateState.REVOKED
@@ -162,35 +177,44 @@ def _is_so_of_device(act: LoggedAct, record: DeviceRecord) -> bool:
     }.get(act.action, False)
 
 
+def _is_undone(act: LoggedAct, record: DeviceRecord, made: Mapping[str, int]) -> bool:
+    """Tell whether a device has got a certificate after an act after which it gets none until the act is undone."""
+    latest = max((made.get(each.serial_number, -1) for each in record.held if each.issued), default=-1)
+    return act.action in _ENDING and act.outcome is AuditOutcome.DONE and latest > act.place
+
+
 def acts_of(logged: Iterable[Mapping[str, Any]]) -> list[LoggedAct]:
     """Give the acts that changed what is wanted, each once with what came of it, in the order in which they were begun.
 
     One that was refused or denied is none. Of those that undo each other the last one counts.
     """
     found = dict[str, LoggedAct]()
-    for each in logged:
+    for place, each in enumerate(logged):
         if each["type"] != "act" or each["action"] in _CHANGE_NOTHING:
             continue
-        act = _read(each)
+        act = _read(each, place)
         before = found.get(act.entry_id)
-        if before is None or before.outcome is not AuditOutcome.DONE:
+        if before is None:
             found[act.entry_id] = act
+        elif before.outcome is not AuditOutcome.DONE:  # of one that failed the last entry has another reason
+            found[act.entry_id] = replace(act, action=before.action)
     done = [act for act in found.values() if act.outcome not in {AuditOutcome.REFUSED, AuditOutcome.DENIED}]
     last = {act.family: act for act in done}
     return [act for act in done if last[act.family] is act]
 
 
-def _read(entry: Mapping[str, Any]) -> LoggedAct:
-    actor = entry["actor"]
+def _read(entry: Mapping[str, Any], place: int) -> LoggedAct:
+    actor, is_hold = entry["actor"], entry["action"] == "revoke" and entry.get("reason") == HOLD
     return LoggedAct(
         entry_id=entry["entryId"],
         at=datetime.fromisoformat(entry["at"]),
-        action=entry["action"],
+        action="hold" if is_hold else entry["action"],
         kind=SubjectKind(entry["subjectKind"]),
         subject=entry["subject"],
         outcome=AuditOutcome(entry["outcome"]),
         request_id=entry.get("requestId"),
         actor=actor.get("name") or actor["id"],
+        place=place,
     )
 
 

@@ -20,6 +20,7 @@ from shared.workflows.devices.bundles import bundle_name, summary_of
 from shared.workflows.devices.changes import note
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from cryptography import x509
@@ -140,7 +141,7 @@ class TakingIn:
         await self._enter_in_books(registration_id, row, found)
         made = found.committed(registration_id)
         if known is not None and purpose is Purpose.RENEWAL:
-            is_used = await self._is_used(known.record, made.sha256_thumbprint)
+            is_used = await self.is_used(known.record, {made.sha256_thumbprint})
             wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
             entered = wanted.find(serial_number) or held
             row = row.changed(state=entered.state, revoked_at=entered.revoked_at, revocation_reason=entered.reason)
@@ -183,11 +184,12 @@ class TakingIn:
         found = await self.groups.having({issuer}, deleted=True)
         return found[0].enrollment_group if found else None
 
-    async def _is_used(self, record: DeviceRecord, thumbprint: str) -> bool:
+    async def is_used(self, record: DeviceRecord, thumbprints: Collection[str]) -> bool:
+        """Tell whether a device's hub lets it in with a certificate of these thumbprints, and with nothing else."""
         if not (record.assigned_hub and record.device_id):
             return False
         identity = await self.hubs.get(record.assigned_hub, record.device_id)
-        return identity is not None and identity.thumbprints == {thumbprint}
+        return identity is not None and bool(identity.thumbprints) and identity.thumbprints <= {*thumbprints}
 
 
 def _cause_of(known: DeviceRecord | None, found: FoundCertificate) -> tuple[Purpose, str]:
