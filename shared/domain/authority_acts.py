@@ -36,6 +36,9 @@ BECOMES: Mapping[AuthorityAction, AuthorityState] = {
 }
 """The state that each act leads to; those that give a CA another certificate leave it as it is."""
 
+SHUTTING = frozenset({AuthorityAction.DISABLE, AuthorityAction.RETIRE, AuthorityAction.REVOKE})
+"""Acts after which a CA signs less than before, and that take nothing away which could be needed again."""
+
 _POSSIBLE: Mapping[AuthorityAction, frozenset[AuthorityState]] = {
     AuthorityAction.DISABLE: frozenset({AuthorityState.ACTIVE}),
     AuthorityAction.ENABLE: frozenset({AuthorityState.DISABLED}),

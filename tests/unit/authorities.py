@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from shared.ports.evidence import EvidenceLog
     from shared.ports.lists import Lists
+    from shared.workflows.epochs import Epochs
     from shared.workflows.intake.outbox import Clock
 
 
@@ -66,10 +67,11 @@ class Worker:
     log: EvidenceLog = field(default_factory=Log)
     wanted: Mapping[ApprovalAct, int] = field(default_factory=dict)
     approval_rows: FakeTable = field(default_factory=FakeTable)
+    epochs: Epochs | None = None
 
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
-        self.authorities = CertificateAuthorities(keys=self.keys, **kept)
+        self.authorities = CertificateAuthorities(keys=self.keys, epochs=self.epochs, **kept)
         self.lists = self.lists_of(self.authorities)
         self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock, log=self.log)
         self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
@@ -110,6 +112,7 @@ class Worker:
             possession=self.possession,
             lists=self.lists,
             outbox=self.outbox,
+            check_ledger=self.authorities.check_ledger,
             **kept,
         )
         self.acts = AuthorityActs(
@@ -152,6 +155,7 @@ class AuthorityScene:
         opening: waits for owners' files to be opened.
         verifiers: services that are shown possession of a root.
         lists: publishes the first list of a CA.
+        epochs: tell whether the ledger is an older one; ``None`` where nobody looks.
         now: the time that their clocks show.
     """
 
@@ -163,6 +167,7 @@ class AuthorityScene:
     verifiers: Sequence[Any] = ()
     lists: FakeLists = field(default_factory=FakeLists)
     now: datetime = NOW
+    epochs: Epochs | None = None
 
     def __post_init__(self) -> None:
         self.records, self.public_keys = Authorities(self.table), PublicKeys(FakeTable())
@@ -223,6 +228,7 @@ class AuthorityScene:
             requests=self.requests,
             wanted=self.wanted,
             approval_rows=self.approval_rows,
+            epochs=self.epochs,
         )
 
     async def root(self, name: str, **fields: Any) -> None:

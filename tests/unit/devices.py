@@ -87,6 +87,9 @@ class FakeAuthorities:
         if self.refusal is not None:
             raise self.refusal
 
+    async def check_ledger(self) -> None:
+        pass
+
     async def loaded(self, name: str) -> LoadedAuthority:
         return LoadedAuthority(
             name=name, issuer=hierarchy().issuing, anchor=hierarchy().root.certificate, anchor_name="dpsCa"

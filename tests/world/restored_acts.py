@@ -6,7 +6,10 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.messages import Queue
+from shared.contracts.parsing import parse
+from shared.domain.authorities import AuthorityAction
 from shared.domain.treatments import Policy
 from shared.errors import Deferred, DeviceFactoryError
 from tests.world import acts, groups_acts
@@ -49,7 +52,28 @@ def _see_to_findings(policy: Policy) -> Call:
     return see_to
 
 
+SPARE, LATER = "spare", "later"
+"""A root that no group has, and a CA below it whose key is wrapped."""
+
+
+def _act_on(name: str, action: AuthorityAction) -> Call:
+    async def act(world: RestoredWorld) -> None:
+        """Carry out an act on a CA, as its message does that came over HTTP."""
+        body = {"requestId": f"{action}-{name}-{world.now:%j-%H%M%S}", "name": name, "action": action.value}
+        reason = {"reason": "keyCompromise"} if action is AuthorityAction.REVOKE else {}
+        await world.services.authority_workflows.acts.carry_out(parse(AuthorityAct, {**body, **reason}))
+
+    return act
+
+
+AUTHORITY_ACTS: Mapping[str, Call] = {
+    f"{action} the {what}": _act_on(name, action)
+    for what, name in (("root", SPARE), ("CA", LATER))
+    for action in AuthorityAction
+    if action is not AuthorityAction.CROSS_SIGN
+}
 CALLS: Mapping[str, Call] = {
+    **AUTHORITY_ACTS,
     RESTORE: _restore,
     "compare": _compare,
     "mend": _see_to_findings(Policy.MEND),
@@ -81,6 +105,26 @@ DEVICE_ACTS = (
     "delete the entry",
 )
 GROUP_ACTS = ("put", "update", "disable the group", "enable the group", "roll")
+MADE_AUTHORITIES: Mapping[str, tuple[Queue, Mapping[str, Any]]] = {
+    "make the root": (Queue.CERTIFICATE_REQUESTS, {"requestId": "c1", "kind": "root", "name": SPARE}),
+    "make the CA": (
+        Queue.CERTIFICATE_REQUESTS,
+        {
+            "requestId": "c2",
+            "kind": "intermediate",
+            "name": LATER,
+            "issuer": SPARE,
+            "pathLength": 0,
+            "custody": "wrapped",
+        },
+    ),
+    "ask for a certificate": (
+        Queue.CERTIFICATE_REQUESTS,
+        {"requestId": "c3", "kind": "intermediate", "name": "elsewhere", "externallySigned": True},
+    ),
+}
+"""Acts that make CAs, which come by a queue."""
+
 OTHERS = (
     RESTORE,
     "compare",
@@ -103,6 +147,8 @@ def call(world: RestoredWorld, name: str) -> Coroutine[None, None, None] | None:
 
 def message(world: RestoredWorld, name: str) -> tuple[Queue, Mapping[str, Any]] | None:
     """Give what a message of a name asks for; ``None`` if there is nothing that it could be about."""
+    if name in MADE_AUTHORITIES:
+        return MADE_AUTHORITIES[name]
     if name in groups_acts.MESSAGES:
         return Queue.ENROLLMENT_GROUP_REQUESTS, groups_acts.MESSAGES[name]
     return acts.message(world, name)
@@ -168,18 +214,26 @@ async def put_back(
 
 async def _begun(world: RestoredWorld, name: str) -> None:
     """Have a worker killed when an act is in the ledger, and no service follows it yet."""
-    coroutine, asked = call(world, name), message(world, name) if name not in acts.ALL_CALLS else None
+    coroutine = call(world, name)
+    asked = message(world, name) if coroutine is None else None
+    is_begun = _of_authority if name in {*AUTHORITY_ACTS, *MADE_AUTHORITIES} else RestoredWorld.record
     if asked is not None:
         world.ask(name, *asked)
         taken = world.take(name)
         assert taken is not None
         coroutine = world.hosts[0].deliver(*taken)
     assert coroutine is not None
-    before = world.record()
+    before = is_begun(world)
     world.conductor.start("first", coroutine)
-    while world.record() == before:
+    while is_begun(world) == before:
         assert await world.conductor.advance("first", 1), f"{name} was refused"
     await world.conductor.kill("first")
+
+
+def _of_authority(world: RestoredWorld) -> Any:
+    """Give what an act on the root has led to: its certificate, and what has still to follow."""
+    record = world.authority(SPARE)
+    return (record.certificate, record.change) if record is not None and record.certificate is not None else None
 
 
 SCENES: Mapping[str, Callable[[], Coroutine[None, None, RestoredWorld]]] = {
@@ -208,3 +262,19 @@ SCENES: Mapping[str, Callable[[], Coroutine[None, None, RestoredWorld]]] = {
     "renewed, without a log": lambda: put_back("order", lost=("renew", "boot", "renew"), keeps_log=False),
     "ordered again, without a log": lambda: put_back("order", lost=("delete", "order again"), keeps_log=False),
 }
+
+AUTHORITY_SCENES: Mapping[str, Callable[[], Coroutine[None, None, RestoredWorld]]] = {
+    "CA as it was": lambda: put_back("make the root", "make the CA", lost=()),
+    "CA not made": lambda: put_back("make the root", lost=("make the CA",)),
+    "CA disabled, then revoked": lambda: put_back(
+        "make the root", "make the CA", "disable the CA", lost=("revoke the CA",)
+    ),
+    "CA disabled, then enabled": lambda: put_back(
+        "make the root", "make the CA", "disable the CA", lost=("enable the CA",)
+    ),
+    "root being proved, then revoked": lambda: put_back(unfinished="make the root", lost=("revoke the root",)),
+    "root being renewed, then revoked": lambda: put_back(
+        "make the root", unfinished="renew the root", lost=("revoke the root",)
+    ),
+}
+"""Worlds in which something has become of CAs since the copy."""

@@ -137,4 +137,5 @@ def _group(world: RestoredWorld) -> Iterator[str]:
         return
     rows = world.storage.table("issuers").rows.items()
     known = [row.read(AuthorityRecord) for (place, _), row in rows if place == "issuer"]
-    yield from group_faults(record, entry, {each.name: thumbprint_of(each.certificate or "") for each in known})
+    thumbprints = {each.name: thumbprint_of(each.certificate) for each in known if each.certificate is not None}
+    yield from group_faults(record, entry, thumbprints)

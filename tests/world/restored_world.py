@@ -20,6 +20,7 @@ from cryptography.x509 import ocsp
 
 from shared import restoration
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
+from shared.domain.authorities import AuthorityRecord
 from shared.domain.epochs import EpochMark, EpochRecord
 from shared.domain.groups import GroupRecord
 from shared.domain.restores import RestorationRecord
@@ -40,6 +41,8 @@ from tests.world.world import DEVICE, GROUP, SETTINGS, Authorities, InPlace, Lef
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from shared.pki.signing_keys import PublicKey
+    from shared.ports.ca_certificates import UploadedAuthority
     from shared.services import Services
     from tests.world.conductor import Conductor
     from tests.world.storage import Row
@@ -122,8 +125,8 @@ class CountingThreads(Threads):
     async def run(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         async with self.conductor.step("vault.sign", "vault"):
             made = call(*args, **named)
-            if isinstance(made, x509.Certificate | bytes) and self._world.is_behind:
-                self._world.too_early.append(f"{getattr(call, '__name__', call)} while the ledger was an older one")
+            if isinstance(made, x509.Certificate | x509.CertificateSigningRequest | bytes):
+                self._world.note(getattr(call, "__name__", str(call)))
             if isinstance(made, x509.Certificate) and names.common_name(made.issuer) != SETTINGS.root_authority:
                 self._count(made)
             return made
@@ -137,8 +140,29 @@ class CountingThreads(Threads):
         self._world.made[serial] = made
 
 
+class PlacesOfWorld(DpsPlaces):
+    """The CA certificates of a DPS; notes what an older ledger puts there."""
+
+    def __init__(self, conductor: Conductor, world: RestoredWorld) -> None:
+        super().__init__(conductor, "the DPS")
+        self._world = world
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        self._world.note(f"the CA {name!r} was put into DPS")
+        return await super().upload(name, certificate)
+
+
 class VaultOfAll(Vault):
-    """The vault of all keys, which can be reached."""
+    """The vault of all keys, which can be reached; notes the keys of CAs that an older ledger makes."""
+
+    def __init__(self, conductor: Conductor, world: RestoredWorld) -> None:
+        super().__init__(conductor)
+        self._world = world
+
+    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
+        if not dict.__contains__(self.keys, name.lower()):
+            self._world.note(f"the key of {name!r} was made")
+        return await super().get_or_create(name, algorithm)
 
     async def check(self) -> None:
         pass
@@ -185,7 +209,7 @@ class RestoredWorld(World):
         before: the ledger as it was copied; ``None`` as long as it was not put back.
         made: certificates of devices that were signed, by serial number.
         lines: what the command has said.
-        too_early: what was signed while the ledger was an older one.
+        too_early: what was signed, and which CAs were made or put into DPS, while the ledger was an older one.
         said_good: what OCSP has called good though it was revoked.
         truth: how device and group were when their ledger was lost.
         meanwhile: what was asked for since.
@@ -200,7 +224,7 @@ class RestoredWorld(World):
     def __post_init__(self) -> None:
         super().__post_init__()
         trace = self.conductor.trace
-        self.vault, self.places = VaultOfAll(self.conductor), DpsPlaces(self.conductor, "the DPS")
+        self.vault, self.places = VaultOfAll(self.conductor, self), PlacesOfWorld(self.conductor, self)
         self.vault.keys, self.vault.tagged = Watched(trace, "keys"), Watched(trace, "marks")
         self.vault.threads = CountingThreads(self.conductor, self)
         self.places.places = Watched(trace, "places")
@@ -263,6 +287,11 @@ class RestoredWorld(World):
 
     # --- what there is ---
 
+    def note(self, what: str) -> None:
+        """Note what was done, if the ledger is an older one."""
+        if self.is_behind:
+            self.too_early.append(f"{what} while the ledger was an older one")
+
     def list(self, name: str) -> List:
         """Give the newest list of a CA."""
         stored = dict.get(self.blobs.blobs, (CRLS, f"{name}.crl"))
@@ -288,6 +317,22 @@ class RestoredWorld(World):
         """Give the group as the ledger has it."""
         found: GroupRecord | None = _read(self.storage.table("groups").rows, ("group", GROUP), GroupRecord)
         return found
+
+    def authority(self, name: str) -> AuthorityRecord | None:
+        """Give a CA as the ledger has it."""
+        found: AuthorityRecord | None = _read(self.storage.table("issuers").rows, ("issuer", name), AuthorityRecord)
+        return found
+
+    def state_of_authorities(self) -> Any:
+        """Say which CAs DPS and vault have, and what the ledger keeps of the keys."""
+        rows = self.storage.table("issuers").rows.items()
+        known = [row.read(AuthorityRecord) for (place, _), row in rows if place == "issuer"]
+        return SimpleNamespace(
+            places={name: place.verified for name, place in dict.items(self.places.places)},
+            keys=set(dict.keys(self.vault.keys)),
+            states={each.name: each.state for each in known},
+            wrapped={each.name for each in known if each.wrapped_key is not None},
+        )
 
     def state(self) -> Any:
         """Say how the device is, in the ledger and at the services."""

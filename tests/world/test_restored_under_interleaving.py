@@ -7,6 +7,7 @@ revoke and those that open.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from shared import restoration
 from shared.domain.words import DeviceState
 from shared.workflows.epochs import Epochs
-from tests.world.restored_acts import ACTS, SCENES, asked_once, put_back
+from tests.world.restored_acts import ACTS, AUTHORITY_SCENES, LATER, SCENES, SPARE, asked_once, put_back
 from tests.world.restored_prover import RestoredProof
 from tests.world.restored_world import RESTORE, SAID
 
@@ -154,6 +155,83 @@ async def test_an_older_ledger_disables_a_group_all_the_same() -> None:
     world = await put_back("order", lost=())
     await asked_once(world, "disable the group")
     assert world.state().dps_group == "disabled"
+
+
+# --- CAs ---
+
+PROVED = "root being proved, then revoked"
+"""Its event is told again when the CA is opened, for whoever does: the ledger does not keep who had it made."""
+
+OPENS_NONE = (
+    ("CA not made", "make the CA"),
+    ("CA as it was", "ask for a certificate"),
+    ("CA disabled, then revoked", "enable the CA"),
+    ("CA disabled, then enabled", "delete the CA"),
+    (PROVED, "sweep of CAs"),
+    ("root being renewed, then revoked", "sweep of CAs"),
+)
+
+
+@pytest.mark.parametrize(("scene", "act"), OPENS_NONE)
+async def test_an_older_ledger_makes_no_ca_and_puts_none_into_dps_and_deletes_no_key(scene: str, act: str) -> None:
+    """What has become of a CA after the copy is known at the services alone: whoever would go on with it waits."""
+    world = await AUTHORITY_SCENES[scene]()
+    before = world.state_of_authorities()
+    world.now += timedelta(minutes=2)
+    await asked_once(world, act)
+    assert (world.state_of_authorities(), world.too_early, world.rejections()) == (before, [], [])
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "has_place"),
+    [
+        ("disable the root", "disabled", True),
+        ("retire the root", "retired", True),
+        ("revoke the root", "revoked", False),
+    ],
+)
+async def test_an_older_ledger_shuts_a_ca_all_the_same(act: str, state: str, has_place: bool) -> None:  # noqa: FBT001
+    """Also while its renewed certificate is to be proved, which waits."""
+    for scene in ("CA as it was", "root being renewed, then revoked"):
+        world = await AUTHORITY_SCENES[scene]()
+        was_there = SPARE in world.places.places
+        await asked_once(world, act)
+        record = world.authority(SPARE)
+        assert record is not None
+        assert (record.state, record.change, world.too_early) == (state, None, [])
+        assert (SPARE in world.places.places) == (was_there and has_place)
+
+
+async def test_a_revocation_of_a_ca_is_on_its_issuer_s_list_when_the_ledger_is_accepted() -> None:
+    world = await AUTHORITY_SCENES["CA as it was"]()
+    await asked_once(world, "revoke the CA")
+    record = world.authority(LATER)
+    assert record is not None
+    assert record.state == "revoked"
+    assert record.serial_number not in world.list(SPARE).reasons
+    await world.drain()
+    assert world.list(SPARE).reasons == {record.serial_number: "keyCompromise"}
+    assert (world.bugs, world.too_early) == ([], [])
+
+
+async def test_a_root_that_was_revoked_after_the_copy_is_proved_again_when_the_ledger_is_accepted() -> None:
+    """No list names a root: that it was revoked is known from the log alone, and is to be done again."""
+    world = await AUTHORITY_SCENES[PROVED]()
+    assert SPARE not in world.places.places
+    await world.drain()
+    world.now += timedelta(minutes=2)
+    await asked_once(world, "sweep of CAs")
+    assert world.places.places[SPARE].verified
+
+
+@pytest.mark.parametrize(("scene", "act"), [each for each in OPENS_NONE if each[0] != PROVED])
+async def test_an_act_on_a_ca_that_meets_a_restoration_waits_for_its_end(scene: str, act: str) -> None:
+    """Either pauses before each of its steps while the other one runs to its end."""
+    proof, world = RestoredProof(), await AUTHORITY_SCENES[scene]()
+    world.now += timedelta(minutes=2)
+    await proof.interleave(world, RESTORE, act)
+    await proof.interleave(world, act, RESTORE)
+    proof.check()
 
 
 async def test_the_auditor_sees_a_door_that_an_older_ledger_opens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from shared.contracts.authorities import RenewedKey
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
-from shared.domain.authority_acts import BECOMES, Wanted, check_possible, decided, is_decided
+from shared.domain.authority_acts import BECOMES, SHUTTING, Wanted, check_possible, decided, is_decided
 from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.errors import Conflict, Deferred, Overtaken
@@ -102,11 +102,22 @@ class AuthorityActs:
         Raises:
             NotFound, Conflict: as :meth:`foresee`.
             Deferred: certificates of it may be under way, or others are at it.
+            LedgerBehind: the act is none that shuts, and the ledger is an older one.
         """
+        if act.action not in SHUTTING:
+            # It may not know that the CA has ended since, or who needs it by now; and a deleted key is gone.
+            await self.converger.check_ledger()
         async with once(self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, act, self.clock) as to_do:
             if to_do is None:
                 return
             await self._decide(act, to_do)
+            await self._bring_about(act)
+
+    async def _bring_about(self, act: AuthorityAct) -> None:
+        """Have everything follow what was decided. What shuts does not wait for what the CA lacks besides."""
+        if act.action in SHUTTING:
+            await self.converger.follow(act.name)
+        else:
             await self.converger.converge(act.name)
 
     async def _decide(self, act: AuthorityAct, accepted: RequestRecord) -> None:
@@ -116,7 +127,7 @@ class AuthorityActs:
             if is_decided(record, act.request_id):
                 return
             if record.change is not None:
-                await self.converger.converge(act.name)  # what was decided before comes first
+                await self._bring_about(act)  # what was decided before comes first
                 continue
             await self._check(act, record)
             if act.action in CERTIFYING:

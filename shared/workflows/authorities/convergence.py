@@ -4,6 +4,9 @@ A CA goes ``requested`` -> (``awaitingCertificate``, when another CA signs it) -
 be ``disabled`` for a while, and ends as ``retired``, ``revoked`` or ``deleted``. An act
 changes its record, and that alone: from then on it is decided what the CA is to be. What is brought about here finds
 what an earlier attempt left, so that anybody may start it, at any time, and any number of times.
+
+A ledger that is older than it was does not know what a CA has become since. So by such a one no CA is made, proved or
+opened. What an act wants is brought about all the same: it shuts, or it tells and enters what the row says already.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from shared.workflows.authorities.records import (
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.authorities import Authorities
@@ -58,7 +63,12 @@ IMPORT_ENDS = timedelta(minutes=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityConverger:
-    """Makes everything follow the records of CAs."""
+    """Makes everything follow the records of CAs.
+
+    Attributes:
+        check_ledger: sees that the ledger is not an older one, before a CA is made, proved or opened; raises
+            ``LedgerBehind``.
+    """
 
     records: Authorities
     certificates: Certificates
@@ -71,6 +81,7 @@ class AuthorityConverger:
     outbox: Outbox
     settings: Settings
     clock: Clock
+    check_ledger: Callable[[], Awaitable[None]]
     _proving: Turns = field(default_factory=Turns)
 
     @step("converge CA", "device_factory.ca")
@@ -84,10 +95,13 @@ class AuthorityConverger:
             NotFound: the CA does not exist.
             Rejected: it can't be made, or a service does not take its proof: its row says why.
             Deferred: others are at it.
+            LedgerBehind: it is to be made, proved or opened, and the ledger is an older one.
         """
         known = await authority_of(self.records, name)
         record = known.record
         while (missing := record.missing) is not None:
+            if missing is not Missing.ACT:
+                await self.check_ledger()
             match missing:
                 case Missing.CERTIFICATE:
                     record = await self.making.make(known)
@@ -98,6 +112,18 @@ class AuthorityConverger:
                 case Missing.ACT:
                     record = await self._follow(record)
         return record
+
+    @step("follow act on CA", "device_factory.ca")
+    async def follow(self, name: str) -> None:
+        """Bring about the act on a CA that was decided last, and nothing else: what shuts waits for no proof.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Deferred: others are at it.
+        """
+        record = (await authority_of(self.records, name)).record
+        while record.change is not None:
+            record = await self._follow(record)
 
     async def sweep(self) -> int:
         """Finish the CAs that are not open yet: their message is gone, or a service had no place for them.
@@ -145,6 +171,7 @@ class AuthorityConverger:
         record = known.record
         if record.problem is not None:
             return  # its owner was told
+        await self.check_ledger()  # an older one may not know that it was imported
         if record.state is not AuthorityState.REQUESTED or self.clock() - record.requested_at <= IMPORT_ENDS:
             return
         if await self.keys.holds(name, record.custody):

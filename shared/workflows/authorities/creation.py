@@ -48,7 +48,9 @@ class AuthorityCreation:
             Conflict: the name belongs to a CA of another definition.
             NotFound: its parent does not exist.
             Deferred: another worker is at it.
+            LedgerBehind: the ledger is an older one, and may not know who has the name.
         """
+        await self.converger.check_ledger()
         try:
             await self.check_definition(definition)
         except Rejected:

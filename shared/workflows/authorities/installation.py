@@ -90,7 +90,9 @@ class AuthorityInstallation:
                 root than the CA is pinned to.
             AwaitsApproval: a second person has to approve it; then the caller sends it again.
             Deferred: it is being made, or others are changing it.
+            LedgerBehind: the ledger is an older one, and may not know what has become of the CA.
         """
+        await self.converger.check_ledger()
         record, now = (await authority_of(self.records, name)).record, self.clock()
         if record.certificate is None and record.signing_request is None:
             if record.wanted is None or not record.wanted.externally_signed:
@@ -134,7 +136,9 @@ class AuthorityInstallation:
             Rejected: it can't be opened, or can't sign for devices, or a root's key is not to be in the vault, or a
                 service has no place left for it.
             Deferred: others are at it.
+            LedgerBehind: the ledger is an older one, and may not know who has the name, the key or the place.
         """
+        await self.converger.check_ledger()
         issuer, field = await self.opening.run(_read, wanted, self.clock()), "pfx" if wanted.pfx else "pem"
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
         same = await self._same_as(issuer)

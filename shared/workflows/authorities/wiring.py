@@ -104,6 +104,7 @@ def authority_workflows(
         outbox=outbox,
         settings=settings,
         clock=clock,
+        check_ledger=authorities.check_ledger,
     )
     creation = AuthorityCreation(
         records=records,
