@@ -248,6 +248,12 @@ DRIFT = Metric(
     "Differences between the ledger and the services that were found anew, by kind.",
     (WHAT,),
 )
+NOT_COMPARED = Metric(
+    "device_factory.reconciliation.unread",
+    Kind.GAUGE,
+    "{subject}",
+    "What the last pass over everything could not look at; 0 before one has ended.",
+)
 DPS_OPERATIONS = Metric(
     "device_factory.dps.operations",
     Kind.COUNTER,

@@ -40,7 +40,7 @@ def test_the_page_is_about_the_one_that_figures_prices_and_timers_make() -> None
         ("Key Vault: a signature, a password set and read", 21.0),  # 100 times (0.15 + 2 * 0.03)
         ("tables", 0.36),  # 1,000 times 0.00036
         ("queues", 2.25),  # 450 times 0.005
-        ("alerts: 11 rules", 198.0),  # 132 times 1.50
+        ("alerts: 12 rules", 216.0),  # 144 times 1.50
         ("IoT hub: one unit S1", 300.0),
         # (80,000 seconds of timers + 1,000,000 * 0.1 * 5 / 12 seconds of work) * 2 GB - 100,000, times 12 * 0.000026
         ("apps: timers, and the work on devices", 44.72),

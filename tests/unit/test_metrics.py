@@ -79,6 +79,7 @@ def test_there_is_an_alert_for_each_condition_that_an_operator_must_know() -> No
         "revocation-not-closed",
         "rogue-certificate",
         "drift-found",
+        "pass-incomplete",
         "approval-waits",
     }
 

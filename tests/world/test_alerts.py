@@ -41,6 +41,7 @@ TESTED = {
     "revocation-not-closed",
     "rogue-certificate",
     "drift-found",
+    "pass-incomplete",
     "approval-waits",
 }
 ELSEWHERE = {"role-missing"}
@@ -224,6 +225,42 @@ async def test_others_change_an_identity(kept: Kept) -> None:
     kept.values.clear()
     await fleet.look()
     assert not fires("drift-found", kept)
+
+
+async def test_each_pass_of_a_day_leaves_something_out(kept: Kept) -> None:
+    """The timer tells of the last pass that has ended, every minute; one that has compared everything ends it."""
+    fleet = await fleet_of()
+    await fleet.timer()
+    await fleet.look()
+    await fleet.timer()
+    assert kept.of(metrics.NOT_COMPARED) == [0, 0], "before a pass has ended, and after one that has compared all"
+    kept.values.clear()
+    fleet.world.conductor.down = {"hub"}
+    for _ in range(2):
+        await fleet.look()
+        await fleet.timer()
+    first, second = kept.of(metrics.NOT_COMPARED)
+    assert first == second > 0
+    assert fires("pass-incomplete", kept)
+    fleet.world.conductor.down = set()
+    await fleet.look()
+    await fleet.timer()
+    assert not fires("pass-incomplete", kept)
+
+
+async def test_a_pass_over_one_device_says_nothing_of_all_others(kept: Kept) -> None:
+    """Neither does one that still runs: it may come to what the last one has left out."""
+    fleet = await fleet_of()
+    fleet.world.conductor.down = {"hub"}
+    await fleet.look()
+    fleet.world.conductor.down = set()
+    fleet.world.now += timedelta(hours=1)
+    alone = await fleet.reconciler.begin(registration_id=DEVICE)
+    await fleet.reconciler.carry_on(alone.reconciliation_id, until=fleet.world.now + timedelta(hours=1))
+    await fleet.reconciler.begin()
+    await fleet.timer()
+    [unread] = kept.of(metrics.NOT_COMPARED)
+    assert unread > 0
 
 
 async def test_the_key_of_a_ca_has_signed_elsewhere(kept: Kept) -> None:

@@ -134,6 +134,10 @@ class Fleet:
             self.world.now += timedelta(minutes=1)
         raise AssertionError("the pass does not end")
 
+    async def timer(self) -> None:
+        """Have the timer run that carries passes on, at a moment when none is due."""
+        await self.reconciler.run(until=self.world.now)
+
     async def open(self) -> list[FindingRecord]:
         found, _ = await self.reconciler.findings.page({"state": "open"}, size=100, continuation=None)
         return list(found)

@@ -23,6 +23,7 @@ from shared.domain.findings import FindingState, SubjectKind
 from shared.domain.passes import NAMED, ReconciliationRecord, ReconciliationState, Stage
 from shared.domain.treatments import FindingKind
 from shared.errors import Deferred, LedgerBehind, NotFound
+from shared.telemetry import metrics
 from shared.workflows.reconciliation.finding_acts import FindingActs
 from shared.workflows.reconciliation.steps import Step, step_of, why
 from shared.workflows.turns import Turns
@@ -166,6 +167,7 @@ class Reconciler(FindingActs):
             if each.ended_at is not None and each.ended_at < self.clock() - _KEPT:
                 await self.passes.forget(each)
         whole = list(filter(_is_whole, known))
+        _tell(whole)
         if self.interval is None or any(each.state is ReconciliationState.RUNNING for each in whole):
             return
         last = max((each.ended_at for each in whole if each.ended_at is not None), default=None)
@@ -239,6 +241,12 @@ class Reconciler(FindingActs):
         looked = await self.walk.look_at(looks, lambda: self.walk.looks(budget, {each.where for each in unseen}))
         done = record.changed(state=ReconciliationState.DONE, ended_at=self.clock())
         return dataclasses.replace(step_of(record, done, looks, looked), unread={})  # counted where it was compared
+
+
+def _tell(whole: Sequence[ReconciliationRecord]) -> None:
+    """Tell, of passes over everything, how much the last one that has ended could not look at."""
+    ended = [(each.ended_at, each.unread) for each in whole if each.ended_at is not None]
+    metrics.NOT_COMPARED.record(max(ended)[1] if ended else 0)
 
 
 def _is_whole(record: ReconciliationRecord) -> bool:
