@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import AttestationKind
 from shared.domain.findings import Difference, SubjectKind
+from shared.domain.hub_authentication import SAS
 from shared.domain.reconciliation import DPS
 from shared.domain.treatments import FindingKind
 
@@ -40,21 +41,27 @@ def unknown_device(
 ) -> Difference:
     """Give the difference of a registration that the ledger knows no device for.
 
+    DPS gives an identity keys when it has let the device in by a key (Microsoft, "How to use symmetric keys over HTTPS
+    without an SDK"; azure-iot-cli-extension's tests of ``az iot device registration``). Then no CA has signed for it,
+    and the group has, or had, another attestation than its own.
+
     Args:
         group: that DPS found for it.
         registration: as DPS has it.
         identity: at its hub.
-        rogue: whether nobody else may sign for the group: then a key of ours has signed what the ledger does not know.
+        rogue: whether nobody else may sign for the group: then a key of ours has signed the certificate, which the
+            ledger does not know.
     """
     hub = str(registration.get("assignedHub") or "no hub")
+    by_key = identity is not None and identity.authentication == SAS
     shown = ", ".join(sorted(identity.thumbprints)) if identity else "unknown"
     return Difference(
-        kind=FindingKind.ROGUE_CERTIFICATE if rogue else FindingKind.UNKNOWN_DEVICE,
+        kind=FindingKind.ROGUE_CERTIFICATE if rogue and not by_key else FindingKind.UNKNOWN_DEVICE,
         subject_kind=SubjectKind.DEVICE,
         subject=str(registration["registrationId"]).lower(),
         ledger="no such device was ever ordered",
-        service=f"it is registered by the enrollment group {group.enrollment_group!r}, in {hub}, with the "
-        f"certificate {shown}",
+        service=f"it is registered by the enrollment group {group.enrollment_group!r}, in {hub}, with "
+        f"{'a symmetric key' if by_key else f'the certificate {shown}'}",
         where=DPS,
         enrollment_group=group.enrollment_group,
         certificate_authority=group.issuer,

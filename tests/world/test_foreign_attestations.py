@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from shared.workflows.reconciliation.groups import GroupLook
     from tests.world.test_reconciliation import Fleet, Plant
 
-BY_KEY: dict[str, Any] = {"type": "symmetricKey", "symmetricKey": None, "tpm": None, "x509": None}
+BY_KEY: dict[str, Any] = {"type": "symmetricKey"}
+"""As DPS shows it (recordings of the tests of azure-iot-deviceprovisioning, Azure/azure-sdk-for-python)."""
+
 FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "symmetric key": (BY_KEY, "a symmetric key"),
     "TPM": ({"type": "tpm", "tpm": {"endorsementKey": "k"}}, "a TPM"),
@@ -282,6 +284,24 @@ async def test_an_identity_of_ours_that_an_unknown_device_has_taken_by_its_key_i
         "selfSigned",
         frozenset({names.sha256_thumbprint(await newest(fleet))}),
     )
+    assert await fleet.look() == []
+
+
+async def test_a_device_that_a_group_has_registered_by_its_key_is_found_and_no_ca_is_said_to_have_signed_for_it() -> (
+    None
+):
+    """The group is found as well. It can be mended before, and then nothing but the hub tells of the key."""
+    fleet = await fleet_of(groupCertificates=Policy.MEND)
+    change_group(fleet, attestation=BY_KEY)
+    fleet.world.hubs.enter(HUB, STRANGER, authentication="sas")
+    registration = {"registrationId": STRANGER, "status": "assigned", "assignedHub": HUB, "deviceId": STRANGER}
+    fleet.world.provisioning.registrations[STRANGER] = {**registration, "enrollmentGroupId": GROUP}
+    [found] = await fleet.look()
+    assert (found.kind, found.severity, found.subject) == (FindingKind.UNKNOWN_DEVICE, "high", STRANGER)
+    assert found.service == f"it is registered by the enrollment group 'line', in {HUB}, with a symmetric key"
+    assert (await fleet.reconciler.act(found.finding_id, Policy.MEND)).state is FindingState.MENDED
+    assert STRANGER not in fleet.world.provisioning.registrations
+    assert (HUB, STRANGER) not in fleet.world.hubs.identities
     assert await fleet.look() == []
 
 
