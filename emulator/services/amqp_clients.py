@@ -46,15 +46,15 @@ class Client:
         self._services = ServiceNodes(context, hub, self._faults)
         self._devices = DeviceNodes(context, hub, connection)
         self._registrations = RegistrationNodes(context, api, connection)
-        self._has_registration_key = False
-        """Whether it came with a signature by the key of an enrollment."""
+        self._registration_signature: str | None = None
+        """What it came with to register: a signature by the key of a device."""
 
     # --- links.Service ---
 
     def signs_in(self, username: str, password: str) -> bool:
         """Take a shared access signature for a password, as clients without ``$cbs`` send it."""
         if registration_of(username) is not None:
-            self._has_registration_key = True  # it is told when it registers: SASL has no words for it
+            self._registration_signature = password  # it is told when it registers: SASL has no words for it
             return True
         if _OF_A_POLICY.fullmatch(username):
             return self._services.put_token(password) is None
@@ -79,7 +79,7 @@ class Client:
         if link.address.lower().rpartition("/")[2] == cbs.NODE:
             self._tokens.attach(link)
         elif (registration := registration_of(link.address)) is not None:
-            self._registrations.attach(link, registration, by_key=self._has_registration_key)
+            self._registrations.attach(link, registration, self._registration_signature)
         elif (address := address_of(link.address)) is not None:
             await self._devices.attach(link, address)
         else:

@@ -12,7 +12,7 @@ import requests
 from emulator.protocols.amqp.composites import Properties
 from emulator.protocols.amqp.messages import Message
 from emulator.protocols.amqp.types import Int, Symbol
-from emulator.tests.amqp_clients import RawClient, device_client, raw_client
+from emulator.tests.amqp_clients import RawClient, device_client
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService, HttpsDevice
 from emulator.tests.iot_hub_clients import PATIENCE
@@ -210,25 +210,6 @@ def test_a_request_that_can_not_be_is_rejected_by_name(
         assert (found.condition, body["errorCode"]) == error[:2]
         assert body["message"].startswith(error[2])
         client.close()
-
-
-def test_a_symmetric_key_is_named_as_not_offered(dps: RunningEmulator, device_id: str) -> None:
-    """SASL PLAIN with the name of a registration is let in, to be told at the request; over HTTPS it is 501 too."""
-    message = "The emulator does not offer registrations with a symmetric key."
-    signature = (
-        f"SharedAccessSignature sr={SCOPE}%2Fregistrations%2F{device_id}&sig=c2ln&se=4102444800&skn=registration"
-    )
-    with raw_client(dps) as client:
-        user = f"{SCOPE}/registrations/{device_id}"
-        assert client.sign_in("PLAIN", f"\0{user}\0{signature}".encode()) == 0
-        client.open()
-        client.begin()
-        error = client.rejection(attach(client, device_id), request("iotdps-register"))
-    assert (error.condition, json.loads(error.description or "")["message"]) == ("amqp:not-implemented", message)
-    with_header = HttpsDevice(dps, device_id, None).call(
-        "PUT", "/register", json={}, headers={"Authorization": signature}
-    )
-    assert (with_header.status_code, with_header.json()["message"]) == (501, message)
 
 
 def test_a_request_needs_somewhere_to_be_answered(dps: RunningEmulator, device_id: str, files: tuple[str, str]) -> None:

@@ -844,8 +844,9 @@ async def test_provisioning(small_hub: SmallHub) -> None:
     twin = {"tags": {"site": "north"}, "properties": {"desired": {"interval": 5}}}
 
     def provision(thumbprint: str, *, reset_twin: bool) -> dict[str, Any]:
-        both = thumbprint, thumbprint
-        hub.provision("d", thumbprints=both, initial_twin=twin, reset_twin=reset_twin, iot_edge=False)
+        both = {"primaryThumbprint": thumbprint, "secondaryThumbprint": thumbprint}
+        authentication = {"type": "selfSigned", "x509Thumbprint": both}
+        hub.provision("d", authentication=authentication, initial_twin=twin, reset_twin=reset_twin, iot_edge=False)
         return hub.get("d")
 
     made = provision(first, reset_twin=False)

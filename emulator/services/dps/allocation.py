@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from emulator.platform.certificates import certificate_info
+from emulator.services.dps.entries import without_keys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,14 +53,14 @@ class Request:
     Attributes:
         match: the entry that let it in.
         registration_id: in lower case.
-        leaf: its certificate.
+        leaf: its certificate; None if it has shown a signature.
         payload: what it sent along.
         current: its registration record, if it has one.
     """
 
     match: Match
     registration_id: str
-    leaf: x509.Certificate
+    leaf: x509.Certificate | None
     payload: Any
     current: Mapping[str, Any] | None
 
@@ -142,11 +143,13 @@ def allocation_request(request: Request, names: Sequence[str]) -> dict[str, Any]
     if current.get("assignedHub"):
         runtime["currentIotHubHostName"] = current["assignedHub"]
         runtime["currentDeviceId"] = current["deviceId"]
-    certificate = {"info": certificate_info(request.leaf)}
-    runtime["x509"] = {"clientCertificates": {"primary": certificate}}
+    if request.leaf is None:
+        runtime["symmetricKey"] = {}  # empty in the log of "Use custom allocation policies"
+    else:
+        runtime["x509"] = {"clientCertificates": {"primary": {"info": certificate_info(request.leaf)}}}
     if request.payload is not None:
         runtime["payload"] = request.payload
-    return {kind: dict(request.match.entry), "deviceRuntimeContext": runtime, "linkedHubs": list(names)}
+    return {kind: without_keys(request.match.entry), "deviceRuntimeContext": runtime, "linkedHubs": list(names)}
 
 
 def _choice(answer: Any, names: Sequence[str]) -> Choice:

@@ -25,6 +25,27 @@ if TYPE_CHECKING:
     from emulator.protocols.path_validation import Path
 
 
+X509, SYMMETRIC_KEY = "x509", "symmetricKey"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a device shows to be let in.
+
+    Attributes:
+        chain: its certificates as TLS got them, leaf first; empty if it sent none.
+        signature: ``SharedAccessSignature sr=...``; None if it has shown none. Beside a certificate it does not count.
+    """
+
+    chain: Sequence[x509.Certificate] = ()
+    signature: str | None = None
+
+    @property
+    def leaf(self) -> x509.Certificate | None:
+        """Its own certificate, if it has sent one."""
+        return self.chain[0] if self.chain else None
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What the service decides by.
@@ -51,6 +72,11 @@ class Match:
 
     entry: Mapping[str, Any]
     group_id: str | None
+
+    @property
+    def attestation_type(self) -> str:
+        """What it asks of devices: ``x509`` or ``symmetricKey``."""
+        return str(self.entry["attestation"]["type"])
 
 
 def decide(chain: Sequence[x509.Certificate], registration_id: str, known: Knowledge, now: datetime) -> Match:
@@ -87,7 +113,9 @@ def _individual(
     """Decide by an individual enrollment: by the leaf alone, unless it refers to CAs."""
     if enrollment.get("provisioningStatus") == "disabled":
         raise errors.unauthorized(errors.DISABLED, hint="the individual enrollment is disabled")
-    attestation = enrollment["attestation"]["x509"]
+    attestation = enrollment["attestation"].get(X509)
+    if attestation is None:
+        raise errors.unauthorized(errors.UNAUTHORIZED, hint="the individual enrollment asks for no certificate")
     if sha256_thumbprint(chain[0]) in thumbprints(attestation.get("clientCertificates") or {}):
         return Match(enrollment, None)
     if not attestation.get("caReferences"):
@@ -117,7 +145,7 @@ def _group_of(authority: x509.Certificate, known: Knowledge) -> Mapping[str, Any
 
 
 def _signers(group: Mapping[str, Any], authorities: Mapping[str, x509.Certificate]) -> set[str]:
-    attestation = group["attestation"]["x509"]
+    attestation = group["attestation"].get(X509) or {}
     references = (attestation.get("caReferences") or {}).values()
     named = {sha256_thumbprint(authorities[name]) for name in references if name in authorities}
     return named | thumbprints(attestation.get("signingCertificates") or {})

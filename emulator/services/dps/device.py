@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 from emulator.protocols.mqtt import SUBSCRIPTION_REFUSED, Refused, ReturnCode
 from emulator.services.dps import errors
+from emulator.services.dps.attestation import Proof
 from emulator.services.dps.device_api import Answer, Device, DeviceApi, planned_answer
 from emulator.services.dps.errors import ProvisioningError
 
@@ -120,8 +121,8 @@ class RegistrationSession:
 
     async def _outcome(self, operation: str, fields: dict[str, str], payload: bytes) -> Answer:
         connect = self._connection.connect
-        by_key = connect is not None and bool(connect.password)
-        device = Device(self._connection.peer_chain, self._registration_id, by_key=by_key)
+        signature = connect.password.decode(errors="replace") if connect is not None and connect.password else None
+        device = Device(Proof(self._connection.peer_chain, signature), self._registration_id)
         if operation == "register":
             return await self._api.register(device, payload)
         if operation == "operationStatus":

@@ -21,6 +21,7 @@ from emulator.protocols.amqp.links import ReceivingLink, SendingLink
 from emulator.protocols.amqp.messages import Message
 from emulator.protocols.amqp.types import Int, Malformed, Symbol
 from emulator.services.dps import errors
+from emulator.services.dps.attestation import Proof
 from emulator.services.dps.device_api import Answer, Device, planned_answer
 from emulator.services.dps.errors import ProvisioningError
 
@@ -67,7 +68,7 @@ class RegistrationNodes:
         self._faults = PlannedFaults(context, _SERVICE, connection)
         self._answers: dict[tuple[Session, str], SendingLink] = {}
 
-    def attach(self, link: Link, registration: Registration, *, by_key: bool) -> None:
+    def attach(self, link: Link, registration: Registration, signature: str | None) -> None:
         """Take a link, whatever there is to be said against the device.
 
         azure-iot-provisioning-device-amqp 1.9 of Node waits for ever when a link is refused, and only the refusal of a
@@ -76,14 +77,14 @@ class RegistrationNodes:
         Args:
             link: the link.
             registration: where it leads.
-            by_key: whether the client came with a signature by the key of an enrollment.
+            signature: the password of SASL PLAIN; None if the client came without.
         """
         if isinstance(link, SendingLink):
             self._answers[link.session, registration.registration_id] = link
         elif isinstance(link, ReceivingLink):
             version = link.properties.get(_API_VERSION)
             refused = _refusal(registration, version, self._context.configuration.id_scope)
-            device = Device(self._connection.peer_chain, registration.registration_id, by_key=by_key)
+            device = Device(Proof(self._connection.peer_chain, signature), registration.registration_id)
             link.take = partial(self._take, link.session, device, refused)
 
     def detached(self, link: Link) -> None:

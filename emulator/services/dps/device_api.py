@@ -17,12 +17,11 @@ from emulator.services.dps import errors
 from emulator.services.dps.errors import ProvisioningError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from cryptography import x509
+    from collections.abc import Awaitable, Callable
 
     from emulator.platform.context import Context
     from emulator.platform.faults import Rule
+    from emulator.services.dps.attestation import Proof
     from emulator.services.dps.state import Provisioning
 
 LOG = logging.getLogger(__name__)
@@ -50,14 +49,12 @@ class Device:
     """Who asks.
 
     Attributes:
-        chain: its certificates as TLS got them, leaf first; empty if it sent none.
+        proof: what it shows to be let in.
         registration_id: what it says it is.
-        by_key: whether it has shown a signature by the key of an enrollment.
     """
 
-    chain: Sequence[x509.Certificate]
+    proof: Proof
     registration_id: str
-    by_key: bool = False
 
 
 class DeviceApi:
@@ -73,7 +70,7 @@ class DeviceApi:
         async def operation() -> Answer:
             self._admit("dps.registrations", "dps.operations")
             given = _registration(body, device.registration_id)
-            begun = await self._provisioning.register(device.chain, device.registration_id, given)
+            begun = await self._provisioning.register(device.proof, device.registration_id, given)
             at_once = self._context.variants[DPS_REGISTRATION] == "atOnce"
             return _told(begun) if at_once else _accepted(begun["operationId"])
 
@@ -84,7 +81,7 @@ class DeviceApi:
 
         async def operation() -> Answer:
             self._admit("dps.polling", subject=device.registration_id.lower())
-            self._provisioning.admit(device.chain, device.registration_id)
+            self._provisioning.admit(device.proof, device.registration_id)
             return _told(self._provisioning.operation(device.registration_id, operation_id))
 
         return await self._answered(device, operation)
@@ -95,7 +92,7 @@ class DeviceApi:
         async def operation() -> Answer:
             self._admit("dps.polling", subject=device.registration_id.lower())
             _registration(body, device.registration_id)
-            self._provisioning.admit(device.chain, device.registration_id)
+            self._provisioning.admit(device.proof, device.registration_id)
             return Answer(200, self._provisioning.device_registration(device.registration_id))
 
         return await self._answered(device, operation)
@@ -108,8 +105,6 @@ class DeviceApi:
     async def _answered(self, device: Device, operation: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             errors.check_registration_id(device.registration_id)
-            if device.by_key and not device.chain:
-                raise errors.not_offered("registrations with a symmetric key")
             return await operation()
         except ProvisioningError as error:
             LOG.info("DPS refuses %s: %s (%s)", device.registration_id, error.message, error.hint)

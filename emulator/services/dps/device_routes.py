@@ -1,4 +1,8 @@
-"""The device API over HTTPS (Microsoft, "How to use X.509 certificates over HTTPS without an SDK")."""
+"""The device API over HTTPS.
+
+Sources: Microsoft, "How to use X.509 certificates over HTTPS without an SDK" and "How to use symmetric keys over HTTPS
+without an SDK".
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from aiohttp import web
 
 from emulator.platform.identity.sas import SCHEME
 from emulator.services.dps import errors
+from emulator.services.dps.attestation import Proof
 from emulator.services.dps.device_api import Answer, Device, DeviceApi
 
 if TYPE_CHECKING:
@@ -29,9 +34,10 @@ def routes(context: Context, api: DeviceApi) -> list[web.RouteDef]:
             refusal = _refusal(request, id_scope)
             if refusal is not None:
                 return _response(refusal)
-            chain = request.get_extra_info("peer_chain", ())
-            by_key = request.headers.get("Authorization", "").startswith(f"{SCHEME} ")
-            device = Device(chain, request.match_info["registrationId"], by_key=by_key)
+            header = request.headers.get("Authorization", "")
+            signature = header if header.startswith(f"{SCHEME} ") else None
+            proof = Proof(request.get_extra_info("peer_chain", ()), signature)
+            device = Device(proof, request.match_info["registrationId"])
             return await operation(api, device, request)
 
         return handle

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.platform.certificates import certificate_info, read_certificate
 from emulator.services.dps import errors
+from emulator.services.dps.attestation import SYMMETRIC_KEY, X509
+from emulator.services.dps.symmetric_keys import checked_keys
 
 if TYPE_CHECKING:
     from collections.abc import Collection as Sized
@@ -87,9 +89,11 @@ def _or(given: Any, default: str) -> Any:
 def _checked_attestation(kind: Collection, given: Any, present: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given, dict) or given.get("type") is None:
         raise errors.bad_request("attestation with a type is required.")
-    if given["type"] != "x509":
-        raise errors.not_offered(f"attestation of type {given['type']!r}: x509 only")
-    x509_part = given.get("x509") or {}
+    if given["type"] == SYMMETRIC_KEY:
+        return {"type": SYMMETRIC_KEY, SYMMETRIC_KEY: checked_keys(given.get(SYMMETRIC_KEY))}
+    if given["type"] != X509:
+        raise errors.not_offered(f"attestation of type {given['type']!r}: {X509} and {SYMMETRIC_KEY} only")
+    x509_part = given.get(X509) or {}
     certificates = x509_part.get(kind.certificates) or {}
     references = x509_part.get("caReferences") or {}
     if not certificates.get("primary") and not references.get("primary"):
@@ -97,7 +101,7 @@ def _checked_attestation(kind: Collection, given: Any, present: Mapping[str, Any
     kept = [each for held in _held(present) for each in held.values() if each]
     described = {name: _described(value, name, kept) for name, value in certificates.items() if value}
     others = {name: value for name, value in x509_part.items() if name != kind.certificates and value is not None}
-    return {"type": "x509", "x509": others | ({kind.certificates: described} if described else {})}
+    return {"type": X509, X509: others | ({kind.certificates: described} if described else {})}
 
 
 def _described(given: Any, name: str, kept: list[dict[str, Any]]) -> dict[str, Any]:
@@ -123,17 +127,29 @@ def _described(given: Any, name: str, kept: list[dict[str, Any]]) -> dict[str, A
     return found
 
 
+def without_keys(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give an entry without its symmetric keys, if it has such.
+
+    So GET and queries answer (recordings of the tests of azure-iot-deviceprovisioning, Azure/azure-sdk-for-python), and
+    so a webhook gets it (Microsoft, "Use custom allocation policies", its log).
+    """
+    attestation = {name: value for name, value in entry["attestation"].items() if name != SYMMETRIC_KEY}
+    return {**entry, "attestation": attestation}
+
+
 def without_certificates(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Give an entry with what its certificates say (``info``) and without the certificates themselves."""
-    x509 = entry["attestation"]["x509"]
+    x509 = entry["attestation"].get(X509)
+    if x509 is None:
+        return dict(entry)
     shown = {
         name: {place: each and {"info": each["info"]} for place, each in x509[name].items()}
         for name in _CERTIFICATES
         if x509.get(name)
     }
-    return {**entry, "attestation": {**entry["attestation"], "x509": {**x509, **shown}}}
+    return {**entry, "attestation": {**entry["attestation"], X509: {**x509, **shown}}}
 
 
 def _held(attestation: Mapping[str, Any]) -> Iterator[Mapping[str, dict[str, Any] | None]]:
-    x509 = attestation.get("x509") or {}
+    x509 = attestation.get(X509) or {}
     return (x509[name] for name in _CERTIFICATES if x509.get(name))

@@ -37,6 +37,8 @@ INVALID_CERTIFICATE = "Invalid certificate"
 CA_NOT_FOUND = "CA certificate not found"
 NO_MATCH = "Signing certificate info did not match chain elements"
 DISABLED = "Enrollment is disabled"
+UNAUTHORIZED = "Unauthorized"
+"""A signature that no entry's key has made (Azure/azure-iot-sdk-node#721, -c#1748; MicrosoftDocs/azure-docs#43157)."""
 
 
 class ProvisioningError(Exception):

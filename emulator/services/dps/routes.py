@@ -109,7 +109,7 @@ class _ServiceApi:
 
     def attestation(self, kind: Collection) -> Operation:
         async def operation(request: web.Request) -> web.Response:
-            return web.json_response(self._provisioning.get(kind, request.match_info["id"])["attestation"])
+            return web.json_response(self._provisioning.attestation_mechanism(kind, request.match_info["id"]))
 
         return operation
 

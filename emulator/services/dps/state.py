@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 from emulator.platform.certificates import sha1_thumbprint, sha256_thumbprint
 from emulator.platform.tls import CA_FILE
 from emulator.platform.variants import ENTRY_CERTIFICATES, HUB_THUMBPRINTS
-from emulator.services.dps import attestation, errors
+from emulator.services.dps import attestation, errors, symmetric_keys
 from emulator.services.dps.allocation import Allocation, AllocationFailed, Choice, Request, policy_of
-from emulator.services.dps.attestation import Knowledge, Match
-from emulator.services.dps.entries import ENROLLMENTS, GROUPS, Collection, checked_entry, without_certificates
+from emulator.services.dps.attestation import SYMMETRIC_KEY, X509, Knowledge, Match
+from emulator.services.dps.entries import (
+    ENROLLMENTS,
+    GROUPS,
+    Collection,
+    checked_entry,
+    without_certificates,
+    without_keys,
+)
 from emulator.services.management.ca_certificates import CaCertificates
 
 if TYPE_CHECKING:
@@ -22,16 +29,20 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from emulator.platform.context import Context
+    from emulator.services.dps.attestation import Proof
     from emulator.services.iot_hub.state import IotHubs
 
 GROUP_LIMIT = 100
+"""Of each type of attestation (Microsoft, "Azure subscription and service limits", its table for DPS)."""
+
+_TYPES = {X509: "X.509", SYMMETRIC_KEY: "symmetric key"}
 MAX_SECONDS = 86_400
 """For so long a registration can be made to take."""
 
 _REGISTRATIONS, _OPERATIONS = "dps.registration", "dps.operation"
 _CAS, _SCOPE = "dps.ca", "dps.scope"
 
-_HIDDEN = ("enrollmentGroupId", "readyAt")
+_HIDDEN = ("enrollmentGroupId", "attestationType", "readyAt")
 """Fields of a registration record that no API shows."""
 
 _KNOWN_WHILE_ASSIGNING = ("registrationId", "createdDateTimeUtc", "lastUpdatedDateTimeUtc", "etag")
@@ -90,7 +101,16 @@ class Provisioning:
         Raises:
             ProvisioningError: 404.
         """
-        return self._told(kind, self._entry(kind, identifier))
+        return without_keys(self._told(kind, self._entry(kind, identifier)))
+
+    def attestation_mechanism(self, kind: Collection, identifier: str) -> dict[str, Any]:
+        """Read what an entry asks of devices, with its symmetric keys.
+
+        Raises:
+            ProvisioningError: 404.
+        """
+        found: dict[str, Any] = self._told(kind, self._entry(kind, identifier))["attestation"]
+        return found
 
     def _entry(self, kind: Collection, identifier: str) -> dict[str, Any]:
         found = self._store.get(kind.store_kind, identifier.lower())
@@ -100,6 +120,10 @@ class Provisioning:
 
     def put(self, kind: Collection, identifier: str, body: Any, if_match: str | None) -> dict[str, Any]:
         """Create an entry (no ETag), or replace the one that has this ETag (or any, ``*``).
+
+        Returns:
+            The entry, with its symmetric keys (recordings of the tests of azure-iot-deviceprovisioning,
+            Azure/azure-sdk-for-python).
 
         Raises:
             ProvisioningError: 400 for what is wrong with it, 404, 409, 412.
@@ -111,17 +135,27 @@ class Provisioning:
             raise errors.conflict(f"{kind.noun} {identifier} already exists.")
         if present is not None and not _matches(if_match, present["etag"]):
             raise errors.precondition_failed()
-        if present is None and kind is GROUPS and self._store.count(GROUPS.store_kind) >= GROUP_LIMIT:
-            raise errors.bad_request(f"The service has {GROUP_LIMIT} X.509 enrollment groups, and takes no more.")
         entry = checked_entry(kind, identifier, body, present=present, linked=self.linked)
+        if kind is GROUPS:
+            self._check_room(entry, present)
         entry["createdDateTimeUtc"] = present["createdDateTimeUtc"] if present else self._now()
         entry["lastUpdatedDateTimeUtc"] = self._now()
         entry["etag"] = _new_etag()
         self._write(kind.store_kind, identifier.lower(), entry)
         return self._told(kind, entry)
 
+    def _check_room(self, group: Mapping[str, Any], present: Mapping[str, Any] | None) -> None:
+        """See that the service has room for a group that is new, or has a type of attestation that is new to it."""
+        wanted = group["attestation"]["type"]
+        if present is not None and present["attestation"]["type"] == wanted:
+            return
+        if sum(each["attestation"]["type"] == wanted for each in self._all_groups()) >= GROUP_LIMIT:
+            raise errors.bad_request(
+                f"The service has {GROUP_LIMIT} {_TYPES[wanted]} enrollment groups, and takes no more."
+            )
+
     def _told(self, kind: Collection, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Give an entry as the service API shows it; an individual one with how its device is registered."""
+        """Give an entry as the service API shows it, with its keys; an individual one with how it is registered."""
         told = (
             dict(entry) if self._context.variants[ENTRY_CERTIFICATES] == "certificate" else without_certificates(entry)
         )
@@ -146,7 +180,7 @@ class Provisioning:
         found: list[dict[str, Any]] = []
         last = after
         for key, body in self._store.scan(kind.store_kind, after=after):
-            told = self._told(kind, body)
+            told = without_keys(self._told(kind, body))
             if not wanted(told):
                 continue
             if len(found) == size:
@@ -209,16 +243,20 @@ class Provisioning:
 
     # --- devices ---
 
-    def admit(self, chain: Sequence[x509.Certificate], registration_id: str) -> Match:
+    def admit(self, proof: Proof, registration_id: str) -> Match:
         """Find the entry that lets a device in.
 
         Raises:
             ProvisioningError: none does.
         """
-        identifier = registration_id.lower()
-        return attestation.decide(chain, identifier, self._knowledge(identifier), self._context.clock())
+        identifier, now = registration_id.lower(), self._context.clock()
+        known = self._knowledge(identifier)
+        if proof.signature is not None and not proof.chain:
+            id_scope = self._context.configuration.id_scope
+            return symmetric_keys.decide(proof.signature, id_scope, identifier, known, now)
+        return attestation.decide(proof.chain, identifier, known, now)
 
-    async def register(self, chain: Sequence[x509.Certificate], registration_id: str, payload: Any) -> dict[str, Any]:
+    async def register(self, proof: Proof, registration_id: str, payload: Any) -> dict[str, Any]:
         """Let a device in, give it a hub, and see that it has an identity there.
 
         Returns:
@@ -228,27 +266,32 @@ class Provisioning:
             ProvisioningError: the device is not let in.
         """
         identifier = registration_id.lower()
-        match = self.admit(chain, identifier)
+        match = self.admit(proof, identifier)
         before = self._store.get(_REGISTRATIONS, identifier)
         try:
-            choice = await self._allocation.choose(Request(match, identifier, chain[0], payload, before))
+            choice = await self._allocation.choose(Request(match, identifier, proof.leaf, payload, before))
         except AllocationFailed as failure:
             outcome = {"status": "failed", "errorCode": failure.code, "errorMessage": str(failure)}
             return self._conclude(match, identifier, outcome, keep=before is None)
         with self._store.transaction():
-            outcome = self._assign(match, identifier, choice, self._hub_thumbprints(chain[0]))
+            outcome = self._assign(match, identifier, choice, self._hub_authentication(match, identifier, proof.leaf))
             if choice.payload is not None:
                 outcome["payload"] = choice.payload
             return self._conclude(match, identifier, outcome, keep=True)
 
-    def _hub_thumbprints(self, leaf: x509.Certificate) -> tuple[str, str | None]:
-        """Give what the hub will know the device by, primary and secondary (sources: README, variants)."""
-        if self._context.variants[HUB_THUMBPRINTS] == "sha1":
-            return sha1_thumbprint(leaf), None
-        return sha256_thumbprint(leaf), sha256_thumbprint(leaf)
+    def _hub_authentication(self, match: Match, identifier: str, leaf: x509.Certificate | None) -> dict[str, Any]:
+        """Give what the hub will know the device by: its keys, or its thumbprints (sources: README, variants)."""
+        if leaf is None:
+            return {"type": "sas", "symmetricKey": symmetric_keys.device_keys(match, identifier)}
+        sha1 = self._context.variants[HUB_THUMBPRINTS] == "sha1"
+        primary, secondary = (sha1_thumbprint(leaf), None) if sha1 else (sha256_thumbprint(leaf),) * 2
+        return {
+            "type": "selfSigned",
+            "x509Thumbprint": {"primaryThumbprint": primary, "secondaryThumbprint": secondary},
+        }
 
     def _assign(
-        self, match: Match, identifier: str, choice: Choice, thumbprints: tuple[str, str | None]
+        self, match: Match, identifier: str, choice: Choice, authentication: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Give the device its identity at the chosen hub, with the twin that the reprovision policy says."""
         entry, present = match.entry, self._store.get(_REGISTRATIONS, identifier) or {}
@@ -260,7 +303,7 @@ class Provisioning:
         carried = old.twin_document(present["deviceId"]) if old and moved and migrate else None
         hub.provision(
             device_id,
-            thumbprints=thumbprints,
+            authentication=authentication,
             initial_twin=choice.initial_twin or entry.get("initialTwin"),
             reset_twin=old is not None and not migrate,
             carried_twin=carried,
@@ -285,6 +328,7 @@ class Provisioning:
             "lastUpdatedDateTimeUtc": self._now(),
             "etag": _new_etag(),
             "enrollmentGroupId": match.group_id.lower() if match.group_id else None,
+            "attestationType": match.attestation_type,
             "readyAt": (self._context.clock() + timedelta(seconds=self.assigning_seconds)).isoformat(),
         }
         operation_id = f"5.{secrets.token_hex(8)}.{uuid.uuid4()}"
@@ -321,15 +365,27 @@ class Provisioning:
         return self._device_view(self._record(registration_id))
 
     def _device_view(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        group_id = record["enrollmentGroupId"]
-        return {"x509": {"enrollmentGroupId": group_id} if group_id else {}, **self._shown(record)}
+        """Give a record with what the device was let in by.
 
-    def _knowledge(self, registration_id: str) -> Knowledge:
+        After an individual enrollment with keys it says nothing of that (Microsoft, "How to use symmetric keys over
+        HTTPS without an SDK").
+        """
+        group_id = record["enrollmentGroupId"]
+        kind = record.get("attestationType", X509)  # absent from records that an earlier version wrote
+        shown = self._shown(record)
+        if group_id:
+            return {kind: {"enrollmentGroupId": group_id}, **shown}
+        return {X509: {}, **shown} if kind == X509 else shown
+
+    def _all_groups(self) -> list[dict[str, Any]]:
         if self._groups is None:
             self._groups = [body for _, body in self._store.scan(GROUPS.store_kind)]
+        return self._groups
+
+    def _knowledge(self, registration_id: str) -> Knowledge:
         return Knowledge(
             enrollment=self._store.get(ENROLLMENTS.store_kind, registration_id),
-            groups=self._groups,
+            groups=self._all_groups(),
             verified=self.ca_certificates.verified,
         )
 

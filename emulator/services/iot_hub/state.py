@@ -164,29 +164,27 @@ class IotHub:
         self,
         device_id: str,
         *,
-        thumbprints: tuple[str, str | None],
+        authentication: Mapping[str, Any],
         initial_twin: Mapping[str, Any] | None,
         reset_twin: bool,
         iot_edge: bool,
         carried_twin: Mapping[str, Any] | None = None,
     ) -> None:
-        """Do what DPS does: create the identity, or give it the device's present certificate.
+        """Do what DPS does: create the identity, or give it the device's present certificate or keys.
 
         A disabled identity stays disabled. The twin is made once, and made anew only when the policy says so.
 
         Args:
             device_id: whose.
-            thumbprints: primary and secondary, of the device's certificate.
+            authentication: with a type, and the thumbprints of the device's certificate or its symmetric keys.
             initial_twin: what a new twin starts with.
             reset_twin: whether a twin that is there is made anew.
             iot_edge: whether it is an IoT Edge device.
             carried_twin: the twin from the hub that the device leaves.
         """
         present = self._store.get(self._devices, device_id)
-        primary, secondary = thumbprints
-        x509 = {"primaryThumbprint": primary, "secondaryThumbprint": secondary}
         body = {
-            "authentication": {"type": "selfSigned", "x509Thumbprint": x509},
+            "authentication": authentication,
             "capabilities": {"iotEdge": iot_edge},
             "statusReason": present["statusReason"] if present else None,
         }
