@@ -21,9 +21,7 @@ from shared.domain.authorities import AuthorityState
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
-from shared.ledger.certificates import Certificates
-from shared.ledger.devices import Devices
-from shared.ledger.groups import Groups
+from shared.ledger.stores import Ledger
 from shared.pki.list_checks import listed_serial_numbers, read_list
 from shared.pki.names import serial_text, sha256_thumbprint
 from shared.pki.readable import load_certificates
@@ -39,6 +37,9 @@ if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
     from shared.pki.issuers import Issuer
     from shared.ports.ca_certificates import UploadedAuthority
     from shared.ports.hubs import HubIdentity
@@ -200,14 +201,9 @@ async def audit(settings: Settings) -> AsyncIterator[str]:
         Everything that is wrong, a line each, as it is found.
     """
     services = build(settings)
-    table = services.clients.tables.table
+    ledger = Ledger.of(services.clients.tables.table, clock=services.clock)
     try:
-        auditor = Auditor(
-            services,
-            Certificates.of(table),
-            Devices.of(table, clock=services.clock),
-            Groups(table("groups")),
-        )
+        auditor = Auditor(services, ledger.certificates, ledger.devices, ledger.groups)
         async for fault in auditor.run():
             yield fault
     finally:

@@ -30,11 +30,7 @@ from shared.commands import ended, failed, refused, run
 from shared.domain.attestations import certificate_of
 from shared.errors import LedgerBehind, Rejected
 from shared.ledger.audit_log import AuditTable
-from shared.ledger.certificates import Certificates
-from shared.ledger.devices import Devices
-from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import Groups
-from shared.ledger.public_keys import PublicKeys
+from shared.ledger.stores import Ledger
 from shared.pki.certificates import UNREADABLE
 from shared.pki.readable import load_certificates
 from shared.services import build
@@ -66,13 +62,12 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
         since: from when on the log is read; ``None`` for as far as the ledger had come by its epoch.
     """
     table, clock, clients = services.clients.tables.table, services.clock, services.clients
-    certificates, devices = Certificates.of(table), Devices.of(table, clock=clock)
-    groups, expiry = Groups(table("groups")), ExpiryIndex(table("expiry"))
+    ledger = Ledger.of(table, clock=clock)
     taking_in = TakingIn(
-        certificates=certificates,
-        devices=devices,
-        groups=groups,
-        expiry=expiry,
+        certificates=ledger.certificates,
+        devices=ledger.devices,
+        groups=ledger.groups,
+        expiry=ledger.expiry,
         provisioning=clients.provisioning,
         hubs=clients.hubs,
         settings=services.settings,
@@ -82,10 +77,10 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
     if brought is not None:
         adoption = Adoption(
             records=services.authorities.records,
-            certificates=certificates,
-            public_keys=PublicKeys(table("publickeys")),
-            groups=groups,
-            expiry=expiry,
+            certificates=ledger.certificates,
+            public_keys=ledger.public_keys,
+            groups=ledger.groups,
+            expiry=ledger.expiry,
             blobs=clients.blobs,
             there=FoundAuthorities(
                 keys=services.authorities.keys,
@@ -96,12 +91,12 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
                 is_of_ca=partial(is_of_ca, epochs=services.epochs, log_key=services.settings.evidence_key),
             ),
             devices=ServiceDevices(
-                devices=devices,
-                groups=groups,
+                devices=ledger.devices,
+                groups=ledger.groups,
                 provisioning=clients.provisioning,
                 hubs=clients.hubs,
                 identities=HubIdentities(
-                    devices=devices,
+                    devices=ledger.devices,
                     hubs=clients.hubs,
                     linked=services.linked_hubs,
                     taking_in=taking_in,
@@ -116,9 +111,9 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
         )
     return Restoration(
         authorities=services.authorities,
-        certificates=certificates,
-        devices=devices,
-        groups=groups,
+        certificates=ledger.certificates,
+        devices=ledger.devices,
+        groups=ledger.groups,
         blobs=clients.blobs,
         lists=services.revocation_lists,
         provisioning=clients.provisioning,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.enrollments import IndividualEnrollments
     from shared.workflows.devices.explaining import Explaining
     from shared.workflows.devices.identities import DeviceIdentities
+    from shared.workflows.devices.lifetimes import Lifetimes
     from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.devices.order_answers import OrderAnswers
     from shared.workflows.devices.order_bundles import OrderBundles
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from shared.workflows.devices.revocations import Revocations
     from shared.workflows.devices.takeovers import Takeovers
     from shared.workflows.devices.usable_groups import UsableGroups
-    from shared.workflows.devices.wiring import Lifetimes
     from shared.workflows.epochs import Epochs
     from shared.workflows.evidence.wiring import EvidenceWorkflows
     from shared.workflows.groups.wiring import GroupWorkflows

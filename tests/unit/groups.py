@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
@@ -11,6 +11,7 @@ from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.parsing import parse
 from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
+from shared.ledger.stores import Ledger
 from shared.pki import names
 from shared.workflows.groups.wiring import GroupWorkflows, group_workflows
 from shared.workflows.intake.outbox import Outbox
@@ -46,10 +47,10 @@ class GroupScene(AuthorityScene):
         provisioning: Any = self.provisioning
         queues: Any = self.queues
         worker = self.worker()
+        opened = Ledger.of(lambda _name: FakeTable(), clock=self.clock)
         return group_workflows(
-            groups=self.groups,
+            replace(opened, groups=self.groups, certificates=self.certificates),
             requests=self.requests,
-            certificates=self.certificates,
             authorities=worker.authorities,
             creation=worker.creation,
             possession=worker.possession,

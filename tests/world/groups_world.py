@@ -11,6 +11,7 @@ from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityState
 from shared.domain.groups import GroupRecord, RolloverState
 from shared.domain.words import CertificateKind, KeyCustody
+from shared.ledger.stores import Ledger
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
@@ -114,9 +115,8 @@ class GroupWorld(World):
         cas: Any = self.authorities
         dps: Any = self.provisioning
         groups = group_workflows(
-            groups=self.groups,
+            Ledger.of(self.storage.table, clock=self.clock),
             requests=built.requests,
-            certificates=self.certificates,
             authorities=cas,
             creation=cas,
             possession=cas,

@@ -15,13 +15,8 @@ from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.reach import AuthorityReach
 
 if TYPE_CHECKING:
-    from shared.ledger.authorities import Authorities
-    from shared.ledger.certificates import Certificates
-    from shared.ledger.devices import Devices
-    from shared.ledger.expiry import ExpiryIndex
-    from shared.ledger.groups import Groups
-    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.requests import Requests
+    from shared.ledger.stores import Ledger
     from shared.ports.lists import Lists
     from shared.settings import Settings
     from shared.workflows.authorities.issuance import Issuance
@@ -50,12 +45,9 @@ class AuthorityWorkflows:
 
 
 def authority_workflows(
+    ledger: Ledger,
     *,
-    records: Authorities,
-    public_keys: PublicKeys,
     authorities: CertificateAuthorities,
-    certificates: Certificates,
-    expiry: ExpiryIndex,
     keys: AuthorityKeys,
     issuance: Issuance,
     possession: Possession,
@@ -63,16 +55,17 @@ def authority_workflows(
     outbox: Outbox,
     settings: Settings,
     clock: Clock,
-    devices: Devices,
-    groups: Groups,
     requests: Requests,
     approvals: Approvals,
 ) -> AuthorityWorkflows:
     """Wire what brings CAs about, and what takes requests for them and about them."""
-    reach = AuthorityReach(records=records, certificates=certificates, groups=groups, devices=devices, clock=clock)
+    records, certificates = ledger.authorities, ledger.certificates
+    reach = AuthorityReach(
+        records=records, certificates=certificates, groups=ledger.groups, devices=ledger.devices, clock=clock
+    )
     making = AuthorityMaking(
         records=records,
-        public_keys=public_keys,
+        public_keys=ledger.public_keys,
         authorities=authorities,
         keys=keys,
         issuance=issuance,
@@ -83,7 +76,7 @@ def authority_workflows(
     converger = AuthorityConverger(
         records=records,
         certificates=certificates,
-        expiry=expiry,
+        expiry=ledger.expiry,
         keys=keys,
         making=making,
         possession=possession,
@@ -91,11 +84,11 @@ def authority_workflows(
             records=records,
             requests=requests,
             certificates=certificates,
-            devices=devices,
+            devices=ledger.devices,
             reach=reach,
             possession=possession,
             lists=lists,
-            expiry=expiry,
+            expiry=ledger.expiry,
             outbox=outbox,
             settings=settings,
             clock=clock,
@@ -136,7 +129,7 @@ def authority_workflows(
     )
     installation = AuthorityInstallation(
         records=records,
-        public_keys=public_keys,
+        public_keys=ledger.public_keys,
         keys=keys,
         possession=possession,
         converger=converger,

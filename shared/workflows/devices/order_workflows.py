@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.workflows.devices.order_answers import OrderAnswers
 from shared.workflows.devices.order_blobs import OrderBlobs
+from shared.workflows.devices.order_bundles import OrderBundles
 from shared.workflows.devices.order_dispatch import OrderDispatch
 from shared.workflows.devices.order_endings import OrderEndings
 from shared.workflows.devices.order_progress import OrderProgressEvents
+from shared.workflows.devices.order_requests import OrderRequests
 from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.order_uploads import OrderUploads
 from shared.workflows.devices.ordered_devices import OrderedDevices
@@ -18,16 +21,15 @@ from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.retention import Retention
 
 if TYPE_CHECKING:
-    from shared.ledger.devices import Devices
-    from shared.ledger.orders import Orders
-    from shared.ledger.rejections import Rejections
     from shared.ledger.requests import Requests
+    from shared.ledger.stores import Ledger
     from shared.ports.blobs import Blobs
     from shared.ports.hubs import IotHubRegistries
     from shared.settings import Settings
     from shared.threads import ThreadPool
     from shared.workflows.devices.assignments import Assignments
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.directory import DeviceDirectory
     from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.issuing import DeviceCertificates
     from shared.workflows.devices.orders import OrderTrail
@@ -39,9 +41,16 @@ if TYPE_CHECKING:
 class OrderWorkflows:
     """What takes orders in and sees them through, carries out the messages of their lines, and keeps their lists.
 
-    ``retention`` deletes what was kept long enough.
+    Attributes:
+        answers: shows orders.
+        bundles: hands out their bundles.
+        requests: carries out what operators ask of them.
+        retention: deletes what was kept long enough.
     """
 
+    answers: OrderAnswers
+    bundles: OrderBundles
+    requests: OrderRequests
     device_orders: DeviceOrders
     registrations: Registrations
     uploads: OrderUploads
@@ -49,11 +58,10 @@ class OrderWorkflows:
 
 
 def order_workflows(
+    ledger: Ledger,
     *,
-    orders: Orders,
     requests: Requests,
-    rejections: Rejections,
-    devices: Devices,
+    directory: DeviceDirectory,
     groups: UsableGroups,
     device_certificates: DeviceCertificates,
     assignments: Assignments,
@@ -65,10 +73,10 @@ def order_workflows(
     settings: Settings,
     clock: Clock,
     threads: ThreadPool,
-    trail: OrderTrail | None = None,
+    trail: OrderTrail,
 ) -> OrderWorkflows:
     """Put together what sees to orders and their lines."""
-    places = Places()
+    orders, devices, places = ledger.orders, ledger.devices, Places()
     ordered_devices = OrderedDevices(
         orders=orders,
         devices=devices,
@@ -103,8 +111,20 @@ def order_workflows(
     )
     uploads = OrderUploads(blobs=order_lists, settings=settings, threads=threads)
     retention = Retention(
-        requests=requests, rejections=rejections, orders=orders, lists=order_lists, settings=settings, clock=clock
+        requests=requests,
+        rejections=ledger.rejections,
+        orders=orders,
+        lists=order_lists,
+        settings=settings,
+        clock=clock,
     )
+    answers = OrderAnswers(orders=orders)
     return OrderWorkflows(
-        device_orders=device_orders, registrations=registrations, uploads=uploads, retention=retention
+        answers=answers,
+        bundles=OrderBundles(answers=answers, devices=devices, directory=directory, clock=clock),
+        requests=OrderRequests(requests=requests, orders=orders, device_orders=device_orders, clock=clock),
+        device_orders=device_orders,
+        registrations=registrations,
+        uploads=uploads,
+        retention=retention,
     )

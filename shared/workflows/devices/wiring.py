@@ -1,247 +1,297 @@
-"""What sees to certificates that come to their end, to lists of devices and to approvals, wired once."""
+"""What works on devices, wired together once: for the app, and for what stands beside it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.authority_acts import is_decided as decided_before
-from shared.ledger.approvals import ApprovalRows
 from shared.ledger.directory import Directory, Projection
-from shared.ledger.orders import Orders
 from shared.workflows.authorities.reach import AuthorityReach
-from shared.workflows.devices.automatic_renewals import AutomaticRenewals
-from shared.workflows.devices.books import Books
-from shared.workflows.devices.convergence import DeviceConverger
+from shared.workflows.devices.assignments import Assignments
+from shared.workflows.devices.bundles import Bundles
+from shared.workflows.devices.certificate_requests import CertificateRequests
+from shared.workflows.devices.converging import converger_of
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
-from shared.workflows.devices.entry_changes import EntryChanges
-from shared.workflows.devices.expiry import ExpirySweep
-from shared.workflows.devices.group_renewals import GroupRenewals
-from shared.workflows.devices.hub_doors import HubDoors
-from shared.workflows.devices.hub_openings import HubOpenings
+from shared.workflows.devices.enrollments import IndividualEnrollments
+from shared.workflows.devices.entry_checks import EntryChecks
+from shared.workflows.devices.explaining import Explaining
+from shared.workflows.devices.failures import Failures
+from shared.workflows.devices.identities import DeviceIdentities
 from shared.workflows.devices.issuers_devices import IssuersDevices
-from shared.workflows.devices.leaves import Leaves
-from shared.workflows.devices.left_requests import LeftRequests
+from shared.workflows.devices.issuing import DeviceCertificates
+from shared.workflows.devices.key_claims import KeyClaims
+from shared.workflows.devices.lifetimes import lifetimes
+from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.members import Members
-from shared.workflows.devices.missed_renewals import MissedRenewals
-from shared.workflows.devices.own_entries import OwnEntries
-from shared.workflows.devices.revocations import revocable
-from shared.workflows.devices.whereabouts import Whereabouts
-from shared.workflows.intake.approval_deeds import Deeds
-from shared.workflows.intake.approvals import Approvals
+from shared.workflows.devices.order_workflows import order_workflows
+from shared.workflows.devices.renewals import Renewals
+from shared.workflows.devices.revocations import Revocations
+from shared.workflows.devices.takeovers import Takeovers
+from shared.workflows.devices.together import ShuttingTogether
+from shared.workflows.devices.usable_groups import UsableGroups
 from shared.workflows.intake.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from shared.ledger.authorities import Authorities
-    from shared.ledger.certificates import Certificates
-    from shared.ledger.devices import Devices
-    from shared.ledger.expiry import ExpiryIndex
-    from shared.ledger.groups import Groups
-    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.requests import Requests
+    from shared.ledger.stores import Ledger
+    from shared.ports.blobs import Blobs
+    from shared.ports.ca_certificates import DpsCaCertificates
+    from shared.ports.evidence import EvidenceLog
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
-    from shared.ports.rows import Table
+    from shared.ports.registrar import DeviceRegistrar
+    from shared.ports.vault import VaultSecrets
     from shared.settings import Settings
+    from shared.threads import ThreadPool
+    from shared.workflows.authorities.creation import AuthorityCreation
     from shared.workflows.authorities.loading import CertificateAuthorities
-    from shared.workflows.devices.bundles import Bundles
-    from shared.workflows.devices.linked_hubs import LinkedHubs
-    from shared.workflows.devices.usable_groups import UsableGroups
+    from shared.workflows.authorities.possession import Possession
+    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.lifetimes import Lifetimes
+    from shared.workflows.devices.order_workflows import OrderWorkflows
+    from shared.workflows.devices.orders import OrderTrail
     from shared.workflows.epochs import Epochs
-    from shared.workflows.evidence.wiring import EvidenceWorkflows
+    from shared.workflows.evidence.reading import LogReader
+    from shared.workflows.groups.previews import Previews
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.status.revocation_lists import RevocationLists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetimes:
-    """Reports ends, renews many, and names who has to act first."""
+class DeviceWorkflows:
+    """Everything that works on devices.
 
-    expiry_sweep: ExpirySweep
-    group_renewals: GroupRenewals
-    missed_renewals: MissedRenewals
+    Attributes:
+        usable_groups: those that take devices.
+        converger: has the services follow a device.
+        directory: lists devices.
+        upkeep: keeps the lists as the records are.
+    """
+
+    bundles: Bundles
+    usable_groups: UsableGroups
+    converger: DeviceConverger
+    orders: OrderWorkflows
+    certificate_requests: CertificateRequests
+    renewals: Renewals
+    revocations: Revocations
+    lifetimes: Lifetimes
+    identities: DeviceIdentities
+    individual_enrollments: IndividualEnrollments
+    takeovers: Takeovers
+    directory: DeviceDirectory
+    upkeep: DirectoryUpkeep
+    explaining: Explaining
 
 
-def lifetimes(
+def device_workflows(
+    ledger: Ledger,
     *,
     requests: Requests,
-    devices: Devices,
-    certificates: Certificates,
-    expiry: ExpiryIndex,
-    groups: UsableGroups,
     authorities: CertificateAuthorities,
-    bundles: Bundles,
+    creation: AuthorityCreation,
+    possession: Possession,
+    revocation_lists: RevocationLists,
+    previews: Previews,
+    provisioning: ProvisioningService,
+    resource: DpsCaCertificates | None,
+    registrar: DeviceRegistrar,
+    hubs: IotHubRegistries,
+    blobs: Blobs,
+    order_lists: Blobs,
+    secrets: VaultSecrets,
+    log: EvidenceLog,
+    reader: LogReader | None,
+    trail: OrderTrail,
+    epochs: Epochs,
     outbox: Outbox,
+    computing: ThreadPool,
+    reading: ThreadPool,
     settings: Settings,
     clock: Clock,
-) -> Lifetimes:
-    """Wire what sees to certificates that come to their end.
+) -> DeviceWorkflows:
+    """Wire what works on devices.
 
     Args:
+        ledger: the stores.
         requests: all requests.
-        devices: all devices.
-        certificates: all certificates.
-        expiry: what is due on which day.
-        groups: those that take devices.
         authorities: all CAs.
-        bundles: all bundles.
+        creation: makes CAs.
+        possession: proves it to the services that want it proved.
+        revocation_lists: the CRLs.
+        previews: knows the DPS, and what it decides by.
+        provisioning: the DPS.
+        resource: the DPS as Azure manages it, where it can be asked.
+        registrar: registers devices with DPS.
+        hubs: the hubs' registries.
+        blobs: that have the bundles.
+        order_lists: the blobs in which others list devices.
+        secrets: of the vault.
+        log: takes an entry of each certificate before it is signed.
+        reader: of the log; ``None`` where no log is kept.
+        trail: writes down which orders came.
+        epochs: tell whether the ledger is an older one.
         outbox: sends messages.
+        computing: threads for keys and signatures.
+        reading: threads for lists of devices.
         settings: of the deployment.
         clock: gives the present time.
     """
-    missed = MissedRenewals(groups=groups.groups, expiry=expiry, outbox=outbox, clock=clock)
-    automatic = AutomaticRenewals(
-        groups=groups.groups, devices=devices, requests=requests, missed=missed, outbox=outbox, clock=clock
+    devices, certificates, groups, public_keys = ledger.devices, ledger.certificates, ledger.groups, ledger.public_keys
+    bundles = Bundles(
+        blobs=blobs, expiry=ledger.expiry, public_keys=public_keys, secrets=secrets, settings=settings, clock=clock
     )
-    return Lifetimes(
-        expiry_sweep=ExpirySweep(
-            expiry=expiry,
+    device_certificates = DeviceCertificates(
+        authorities=authorities,
+        devices=devices,
+        certificates=certificates,
+        keys=KeyClaims(devices=devices, public_keys=public_keys, clock=clock),
+        bundles=bundles,
+        expiry=ledger.expiry,
+        secrets=secrets,
+        settings=settings,
+        clock=clock,
+        computing=computing,
+        log=log,
+    )
+    converger = converger_of(
+        ledger,
+        requests=requests,
+        provisioning=provisioning,
+        resource=resource,
+        hubs=hubs,
+        revocation_lists=revocation_lists,
+        outbox=outbox,
+        epochs=epochs,
+        settings=settings,
+        clock=clock,
+    )
+    usable_groups = UsableGroups(groups=groups, authorities=authorities, clock=clock)
+    assignments = Assignments(registrar=registrar, provisioning=provisioning, hubs=hubs, clock=clock)
+    failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
+    identities = DeviceIdentities(devices=devices, hubs=hubs, converger=converger, clock=clock)
+    directory = DeviceDirectory(
+        devices=devices,
+        certificates=certificates,
+        directory=Directory(ledger.table("directory")),
+        bundles=bundles,
+        settings=settings,
+        clock=clock,
+        log=reader,
+    )
+    orders = order_workflows(
+        ledger,
+        requests=requests,
+        directory=directory,
+        groups=usable_groups,
+        device_certificates=device_certificates,
+        assignments=assignments,
+        failures=failures,
+        converger=converger,
+        hubs=hubs,
+        order_lists=order_lists,
+        outbox=outbox,
+        settings=settings,
+        clock=clock,
+        threads=reading,
+        trail=trail,
+    )
+    revocations = Revocations(
+        devices=devices,
+        certificates=certificates,
+        groups=groups,
+        requests=requests,
+        converger=converger,
+        together=ShuttingTogether(devices=devices, requests=requests, identities=identities, clock=clock),
+        members=members_of(ledger, directory, clock=clock),
+        unrepeated=settings.unrepeated_devices,
+        hub_units=settings.hub_units,
+        places=orders.registrations.places,
+        parts=Parts(requests=requests, outbox=outbox, clock=clock),
+        clock=clock,
+    )
+    looking = Looking(
+        devices=devices,
+        certificates=certificates,
+        groups=groups,
+        authorities=ledger.authorities,
+        requests=requests,
+        rejections=ledger.rejections,
+        hub_doors=converger.hub_doors,
+        previews=previews,
+        settings=settings,
+    )
+    return DeviceWorkflows(
+        bundles=bundles,
+        usable_groups=usable_groups,
+        converger=converger,
+        orders=orders,
+        certificate_requests=CertificateRequests(
+            requests=requests,
             certificates=certificates,
             devices=devices,
-            bundles=bundles,
-            renewals=automatic,
+            groups=groups,
+            authorities=authorities,
+            creation=creation,
+            possession=possession,
+            device_certificates=device_certificates,
+            failures=failures,
+            converger=converger,
             outbox=outbox,
             settings=settings,
             clock=clock,
         ),
-        group_renewals=GroupRenewals(
+        renewals=Renewals(
             requests=requests,
             devices=devices,
-            certificates=certificates,
-            groups=groups,
+            groups=usable_groups,
+            assignments=assignments,
+            device_certificates=device_certificates,
+            converger=converger,
+            clock=clock,
+        ),
+        revocations=revocations,
+        lifetimes=lifetimes(
+            ledger,
+            requests=requests,
+            groups=usable_groups,
             authorities=authorities,
-            missed=missed,
-            parts=Parts(requests=requests, outbox=outbox, clock=clock),
+            bundles=bundles,
+            outbox=outbox,
+            settings=settings,
             clock=clock,
         ),
-        missed_renewals=missed,
+        identities=identities,
+        individual_enrollments=IndividualEnrollments(
+            devices=devices,
+            checks=EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock),
+            changes=converger.entries,
+            converger=converger,
+            provisioning=provisioning,
+            resource=resource,
+            clock=clock,
+        ),
+        takeovers=Takeovers(
+            devices=devices,
+            groups=groups,
+            authorities=ledger.authorities,
+            provisioning=provisioning,
+            hubs=hubs,
+            converger=converger,
+            clock=clock,
+        ),
+        directory=directory,
+        upkeep=DirectoryUpkeep(devices=devices, projection=Projection(ledger.table("directory")), clock=clock),
+        explaining=Explaining(looking=looking, directory=directory.directory),
     )
 
 
-def directories(
-    table: Callable[[str], Table],
-    evidence: EvidenceWorkflows,
-    *,
-    devices: Devices,
-    certificates: Certificates,
-    bundles: Bundles,
-    settings: Settings,
-    clock: Clock,
-) -> tuple[DeviceDirectory, DirectoryUpkeep]:
-    """Put together what lists devices, and what keeps the lists as the records are."""
-    directory = DeviceDirectory(
-        devices=devices,
-        certificates=certificates,
-        directory=Directory(table("directory")),
-        bundles=bundles,
-        settings=settings,
-        clock=clock,
-        log=evidence.reader,
-    )
-    return directory, DirectoryUpkeep(devices=devices, projection=Projection(table("directory")), clock=clock)
-
-
-def members_of(
-    devices: Devices,
-    orders: Orders,
-    directory: DeviceDirectory,
-    authorities: Authorities,
-    certificates: Certificates,
-    *,
-    groups: Groups,
-    clock: Clock,
-) -> Members:
+def members_of(ledger: Ledger, directory: DeviceDirectory, *, clock: Clock) -> Members:
     """Put together what finds the devices of groups, orders and CAs."""
-    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock)
+    devices, certificates = ledger.devices, ledger.certificates
+    reach = AuthorityReach(
+        records=ledger.authorities, certificates=certificates, groups=ledger.groups, devices=devices, clock=clock
+    )
     issuers = IssuersDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
-    return Members(devices=devices, orders=orders, directory=directory.directory, issuers=issuers)
-
-
-def converger_of(
-    *,
-    devices: Devices,
-    certificates: Certificates,
-    public_keys: PublicKeys,
-    expiry: ExpiryIndex,
-    groups: Groups,
-    requests: Requests,
-    provisioning: ProvisioningService,
-    hubs: IotHubRegistries,
-    linked: LinkedHubs,
-    revocation_lists: RevocationLists,
-    outbox: Outbox,
-    epochs: Epochs,
-    clock: Clock,
-) -> DeviceConverger:
-    """Put together what has the services follow devices."""
-    whereabouts = Whereabouts(devices=devices, provisioning=provisioning, clock=clock)
-    return DeviceConverger(
-        devices=devices,
-        certificates=certificates,
-        books=Books(
-            certificates=certificates,
-            public_keys=public_keys,
-            expiry=expiry,
-            revocation_lists=revocation_lists,
-            clock=clock,
-        ),
-        provisioning=provisioning,
-        entries=EntryChanges(devices=devices, provisioning=provisioning),
-        own_entries=OwnEntries(provisioning=provisioning, groups=groups, clock=clock),
-        leaves=Leaves(certificates=certificates, clock=clock),
-        left=LeftRequests(devices=devices, requests=requests, clock=clock),
-        whereabouts=whereabouts,
-        hub_doors=HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock),
-        hub_openings=HubOpenings(devices=devices, hubs=hubs, whereabouts=whereabouts),
-        outbox=outbox,
-        check_ledger=epochs.check,
-        clock=clock,
-    )
-
-
-def approvals_of(
-    table: Callable[[str], Table],
-    devices: Devices,
-    *,
-    certificates: Certificates,
-    authorities: Authorities,
-    groups: Groups,
-    outbox: Outbox,
-    settings: Settings,
-    clock: Clock,
-) -> Approvals:
-    """Put together what has acts wait for a second person, and what counts the devices that they concern."""
-    counts, orders = Directory(table("directory")), Orders(orders=table("orders"), lines=table("orderlines"))
-    reach = AuthorityReach(records=authorities, certificates=certificates, groups=groups, devices=devices, clock=clock)
-
-    async def of_authority(name: str) -> int:
-        return (await reach.of(name)).devices
-
-    async def group_of_certificate(serial_number: str) -> str | None:
-        known = await certificates.get(serial_number)
-        return known.record.enrollment_group if known else None
-
-    async def of_order(order_id: str) -> tuple[int, str | None]:
-        known = await orders.get(order_id)
-        return (known.record.device_count, known.record.enrollment_group or None) if known else (0, None)
-
-    async def is_decided(name: str, request: str) -> bool:
-        known = await authorities.get(name)
-        return known is not None and decided_before(known.record, request)
-
-    deeds = Deeds(
-        wanted=settings.approvals,
-        devices_of_group=partial(revocable, counts),
-        devices_of_authority=of_authority,
-        devices_of_order=of_order,
-        group_of_device=devices.group_of,
-        group_of_certificate=group_of_certificate,
-        group_of_authority=authorities.group_of,
-        is_decided=is_decided,
-    )
-    rows = ApprovalRows(table("approvals"))
-    return Approvals(rows=rows, deeds=deeds, expire_after=settings.approvals_expire, outbox=outbox, clock=clock)
+    return Members(devices=devices, orders=ledger.orders, directory=directory.directory, issuers=issuers)

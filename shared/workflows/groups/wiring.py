@@ -14,9 +14,8 @@ from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import Rollovers
 
 if TYPE_CHECKING:
-    from shared.ledger.certificates import Certificates
-    from shared.ledger.groups import Groups
     from shared.ledger.requests import Requests
+    from shared.ledger.stores import Ledger
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
     from shared.settings import Settings
@@ -39,10 +38,9 @@ class GroupWorkflows:
 
 
 def group_workflows(
+    ledger: Ledger,
     *,
-    groups: Groups,
     requests: Requests,
-    certificates: Certificates,
     authorities: CertificateAuthorities,
     creation: AuthorityCreation,
     possession: Possession,
@@ -55,9 +53,8 @@ def group_workflows(
     """Wire what works on groups.
 
     Args:
-        groups: all groups.
+        ledger: the stores.
         requests: all requests.
-        certificates: all certificates.
         authorities: all CAs.
         creation: makes CAs.
         possession: tells which CAs have proved their keys to DPS.
@@ -67,6 +64,7 @@ def group_workflows(
         settings: of the deployment.
         clock: gives the present time.
     """
+    groups = ledger.groups
     converger = GroupConverger(
         groups=groups,
         authorities=authorities,
@@ -77,7 +75,7 @@ def group_workflows(
     )
     rollovers = Rollovers(
         groups=groups,
-        certificates=certificates,
+        certificates=ledger.certificates,
         authorities=authorities,
         provisioning=provisioning,
         converger=converger,

@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.domain.audit_entries import AuditedAct
-    from shared.ledger.authorities import Authorities
-    from shared.ledger.devices import Devices
-    from shared.ledger.groups import Groups
+    from shared.ledger.stores import Ledger
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
-    from shared.ports.rows import Table
     from shared.settings import Settings
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.authorities.possession import Possession
@@ -40,12 +37,9 @@ if TYPE_CHECKING:
 
 
 def reconciler(
+    ledger: Ledger,
     *,
-    table: Table,
-    devices: Devices,
     bundles: Bundles,
-    groups: Groups,
-    records: Authorities,
     keys: AuthorityKeys,
     linked: LinkedHubs,
     provisioning: ProvisioningService,
@@ -61,12 +55,9 @@ def reconciler(
     """Wire what compares the ledger with the services.
 
     Args:
-        table: of findings and passes.
-        devices: all devices.
+        ledger: the stores.
         bundles: those that are stored, with the passwords of their keys.
-        groups: all groups.
-        records: all CAs.
-        keys: their keys.
+        keys: of all CAs.
         linked: the hubs that devices may be in.
         provisioning: the DPS.
         hubs: the hubs' registries.
@@ -78,10 +69,11 @@ def reconciler(
         settings: of the deployment.
         clock: gives the present time.
     """
+    devices, groups, records, table = ledger.devices, ledger.groups, ledger.authorities, ledger.table("findings")
     findings = Findings(table)
     enrollments = EnrollmentLook(
         devices=devices,
-        certificates=converger.certificates,
+        certificates=ledger.certificates,
         ours=OurAuthorities(records=records, groups=groups),
         findings=findings,
         provisioning=provisioning,
@@ -108,9 +100,9 @@ def reconciler(
     bundle_look = BundleLook(
         blobs=bundles.blobs,
         secrets=bundles.secrets,
-        certificates=converger.certificates,
+        certificates=ledger.certificates,
         devices=devices,
-        expiry=bundles.expiry,
+        expiry=ledger.expiry,
         clock=clock,
     )
     walk = Walk(
@@ -140,7 +132,7 @@ def reconciler(
         hubs=hubs,
         converger=converger,
         entry_checks=EntryChecks(
-            devices=devices, certificates=converger.certificates, public_keys=converger.books.public_keys, clock=clock
+            devices=devices, certificates=ledger.certificates, public_keys=ledger.public_keys, clock=clock
         ),
         possession=possession,
         bundles=bundles,
