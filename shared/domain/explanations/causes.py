@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.explanations import dps_rules as dps
+from shared.domain.explanations import entry_rules as entry
+from shared.domain.explanations import group_rules as group
 from shared.domain.explanations import hub_rules as hub
 from shared.domain.explanations import record_rules as record
+from shared.domain.explanations import request_rules as request
 from shared.domain.explanations.doors import doors
 from shared.domain.explanations.parts import Blind, Cause, Door, Kind, Moment, Rule, Seen
 from shared.domain.explanations.timeline import timeline
@@ -19,8 +22,8 @@ _FAULT, _UNKNOWN, _WANTED, _WAITING = Kind.FAULT, Kind.UNKNOWN, Kind.WANTED, Kin
 
 RULES: Sequence[Rule] = (
     # A door that is open to who is shut out is graver than anything that keeps somebody out.
-    Rule("doorOpenAtHub", _FAULT, hub.hub_open, dps.shut_again),
-    Rule("doorOpenAtDps", _FAULT, dps.entry_open, dps.shut_again),
+    Rule("doorOpenAtHub", _FAULT, hub.hub_open, entry.shut_again),
+    Rule("doorOpenAtDps", _FAULT, entry.entry_open, entry.shut_again),
     Rule("notFollowed", _FAULT, record.not_followed, record.look_at_services),
     Rule("onHold", _WANTED, record.on_hold, record.reinstate),
     Rule("revoked", _WANTED, record.revoked, record.replace_it),
@@ -32,20 +35,20 @@ RULES: Sequence[Rule] = (
     Rule("issuerRevoked", _FAULT, record.issuer_revoked, record.roll),
     Rule("issuerExpired", _FAULT, record.issuer_expired, record.roll),
     # DPS, in the order in which it decides.
-    Rule("entryDisabledByOperator", _WANTED, dps.entry_disabled_by_operator, dps.enable_entry),
-    Rule("entryDisabled", _FAULT, dps.entry_disabled, dps.enable_entry),
-    Rule("entryOtherAttestation", _FAULT, dps.entry_other_attestation, dps.drop_entry),
-    Rule("entryOtherCertificate", _FAULT, dps.entry_other_certificate, dps.put_certificate),
-    Rule("entryMissing", _FAULT, dps.entry_missing, dps.write_entry),
-    Rule("groupDeleted", _FAULT, dps.group_deleted, dps.order_in_other_group),
-    Rule("groupDisabled", _WANTED, dps.group_disabled, dps.enable_group),
-    Rule("groupDisabledElsewhere", _FAULT, dps.group_disabled_elsewhere, dps.enable_group),
-    Rule("groupMissing", _FAULT, dps.group_missing, dps.restore_group),
-    Rule("otherGroup", _FAULT, dps.other_group, dps.see_group),
-    Rule("authorityNotVerified", _FAULT, dps.authority_not_verified, dps.verify_authority),
-    Rule("groupHoldsOtherAuthority", _FAULT, dps.group_holds_other_authority, dps.see_group),
-    Rule("formerAuthority", _FAULT, dps.former_authority, dps.renew_it),
-    Rule("chainRefused", _FAULT, dps.chain_refused, dps.check_chain),
+    Rule("entryDisabledByOperator", _WANTED, entry.entry_disabled_by_operator, entry.enable_entry),
+    Rule("entryDisabled", _FAULT, entry.entry_disabled, entry.enable_entry),
+    Rule("entryOtherAttestation", _FAULT, entry.entry_other_attestation, entry.drop_entry),
+    Rule("entryOtherCertificate", _FAULT, entry.entry_other_certificate, entry.put_certificate),
+    Rule("entryMissing", _FAULT, entry.entry_missing, entry.write_entry),
+    Rule("groupDeleted", _FAULT, group.group_deleted, group.order_in_other_group),
+    Rule("groupDisabled", _WANTED, group.group_disabled, group.enable_group),
+    Rule("groupDisabledElsewhere", _FAULT, group.group_disabled_elsewhere, group.enable_group),
+    Rule("groupMissing", _FAULT, group.group_missing, group.restore_group),
+    Rule("otherGroup", _FAULT, group.other_group, group.see_group),
+    Rule("authorityNotVerified", _FAULT, group.authority_not_verified, group.verify_authority),
+    Rule("groupHoldsOtherAuthority", _FAULT, group.group_holds_other_authority, group.see_group),
+    Rule("formerAuthority", _FAULT, group.former_authority, group.renew_it),
+    Rule("chainRefused", _FAULT, group.chain_refused, group.check_chain),
     Rule("assignmentFailed", _FAULT, dps.assignment_failed, dps.see_allocation),
     # The hub.
     Rule("takenOver", _FAULT, dps.taken_over, dps.register_again),
@@ -66,15 +69,15 @@ RULES: Sequence[Rule] = (
     Rule("hubRoleMissing", _UNKNOWN, hub.hub_unseen(Blind.ROLE_MISSING), dps.give_role),
     Rule("hubUnavailable", _UNKNOWN, hub.hub_unseen(Blind.UNAVAILABLE), record.look_at_services),
     # What was asked for, and what it is about to become.
-    Rule("requestSetAside", _FAULT, record.set_aside, record.replay),
-    Rule("requestStuck", _FAULT, record.request_stuck, record.see_request),
+    Rule("requestSetAside", _FAULT, request.set_aside, request.replay),
+    Rule("requestStuck", _FAULT, request.request_stuck, request.see_request),
     Rule("beingFollowed", _WAITING, record.being_followed, record.wait),
-    Rule("requestRejected", Kind.DUE, record.rejected, record.close),
+    Rule("requestRejected", Kind.DUE, request.rejected, request.close),
     Rule("expiresSoon", Kind.DUE, record.expires_soon, record.renew),
     Rule("assigning", _WAITING, dps.assigning, record.wait),
     Rule("successorWaits", _WAITING, record.successor_waits, record.use_successor),
     Rule("neverBooted", _WAITING, record.never_booted, record.boot),
-    Rule("requestWaits", _WAITING, record.request_waits, record.see_request),
+    Rule("requestWaits", _WAITING, request.request_waits, request.see_request),
     Rule("beingRegistered", _WAITING, record.being_registered, record.see_order),
     Rule("ordered", _WAITING, record.ordered, record.see_order),
     Rule("servicesNotAsked", _UNKNOWN, dps.not_asked, dps.ask_there),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
-from shared.domain.explanations.dps_rules import UNVERIFIED
+from shared.domain.explanations.group_rules import UNVERIFIED
 from shared.domain.explanations.parts import Call, Cause, Kind, Remedy, day
 from shared.domain.words import CertificateKind
 from shared.pki import names

@@ -159,4 +159,4 @@ def identity_former_certificate(seen: Seen) -> str | None:
 
 
 def _to_be_there(seen: Seen) -> bool:
-    return seen.settled and seen.device.state in IN_ITS_HUB and not seen.device.shut_out
+    return seen.to_be_open and seen.device.state in IN_ITS_HUB

@@ -204,6 +204,11 @@ class Seen:
         return self.device.converged == self.device.generation
 
     @property
+    def to_be_open(self) -> bool:
+        """Whether the services are to let it in by now."""
+        return self.settled and not self.device.shut_out
+
+    @property
     def since(self) -> datetime:
         """When the record changed last."""
         return self.device.history[-1].at if self.device.history else self.device.updated_at

@@ -1,4 +1,4 @@
-"""Causes that the ledger alone shows: what was decided about a device, its certificates, its orders and requests."""
+"""Causes that the ledger alone shows: what was decided about a device, its certificates and its order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from shared.domain.devices import IN_ITS_HUB, IN_SERVICE, OUT_OF_SERVICE
 from shared.domain.explanations.doors import doors
 from shared.domain.explanations.parts import AT_WORK, Call, DoorState, Remedy, Seen, day
 from shared.domain.held_certificates import Purpose
-from shared.domain.rejections import RejectionKind
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.pki import names
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.held_certificates import CertificateSummary
-    from shared.domain.rejections import RejectionRecord
 
 
 # --- what somebody decided ---
@@ -232,81 +230,6 @@ def roll(seen: Seen) -> Remedy:
 
 def _name(certificate: x509.Certificate) -> str:
     return names.quoted(certificate.subject)
-
-
-# --- its requests ---
-
-
-def set_aside(seen: Seen) -> str | None:
-    """Something that was asked for it failed again and again, and was not carried out."""
-    return _refusal(seen, RejectionKind.POISON, "was set aside")
-
-
-def rejected(seen: Seen) -> str | None:
-    """Something that was asked for it can't be carried out, and whoever asked was told so."""
-    return _refusal(seen, RejectionKind.REJECTED, "was refused")
-
-
-def _refusal(seen: Seen, kind: RejectionKind, fate: str) -> str | None:
-    found = _refused(seen, kind)
-    if not found:
-        return None
-    last = found[-1]
-    why = "; ".join([each["message"] for each in last.reasons] + [each.cause for each in last.failures[-1:]])
-    more = f"; {len(found) - 1} more are open" if len(found) > 1 else ""
-    return f"a message about it in {last.queue} {fate} on {day(last.rejected_at)}: {why}{more}"
-
-
-def _refused(seen: Seen, kind: RejectionKind) -> list[RejectionRecord]:
-    return sorted((each for each in seen.rejections if each.kind is kind), key=lambda each: each.rejected_at)
-
-
-def replay(seen: Seen) -> Remedy:
-    """Carry out again what was set aside."""
-    last = _refused(seen, RejectionKind.POISON)[-1]
-    return Remedy(
-        "Mend what the reasons say, and have the message carried out again.",
-        Call("POST", f"/api/rejections/{last.rejection_id}/replay"),
-    )
-
-
-def close(seen: Seen) -> Remedy:
-    """Deal with what was refused."""
-    last = _refused(seen, RejectionKind.REJECTED)[-1]
-    return Remedy(
-        "Ask again in the way that the reasons say, and close the rejection; or have the message carried out again, if "
-        "it can succeed now.",
-        Call("POST", f"/api/rejections/{last.rejection_id}/close", {"comment": "asked again"}),
-    )
-
-
-def request_stuck(seen: Seen) -> str | None:
-    """A request about it waits for somebody."""
-    for each in seen.requests:
-        if each.wait is not None and each.wait.next_try is None:
-            since = day(each.wait.since)
-            return f"the request {each.request_id!r} waits since {since}, until somebody acts: {each.wait.what}"
-    return None
-
-
-def see_request(seen: Seen) -> Remedy:
-    """Look at the request."""
-    waiting = next((each for each in seen.requests if each.wait is not None), None)
-    if waiting is not None and waiting.rejection_id and waiting.wait and waiting.wait.next_try is None:
-        return Remedy(
-            "Mend what it waits for, and have its message carried out again.",
-            Call("POST", f"/api/rejections/{waiting.rejection_id}/replay"),
-        )
-    path = f"/api/requests/{waiting.request_id}?kind={waiting.kind}" if waiting else "/api/requests"
-    return Remedy("It goes on by itself. The request says what it waits for.", Call("GET", path))
-
-
-def request_waits(seen: Seen) -> str | None:
-    """A request about it goes on later."""
-    for each in seen.requests:
-        if each.wait is not None:
-            return f"the request {each.request_id!r} waits since {day(each.wait.since)}: {each.wait.what}"
-    return None
 
 
 # --- on its way, or well ---

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import OPENED, AuthorityState, ListMaking, PublishedList
 from shared.errors import Deferred, LedgerBehind, LogDamaged, NotFound
 from shared.ledger.table import Stale
-from shared.pki.list_checks import ListError, check_successor, is_signed, read_list
 from shared.pki.revocation_lists import build_crl
 from shared.ports.blobs import StoredBlob
 from shared.workflows.authorities.changes import authority_of
 from shared.workflows.evidence.entries import entry_of_list
-from shared.workflows.status.former_lists import enter, former_list, is_former
+from shared.workflows.status.former_lists import enter, former_list
+from shared.workflows.status.published_lists import checked, is_published, published_later
 from shared.workflows.status.revoked_entries import RevokedEntries
 from shared.workflows.turns import Turns
 
@@ -154,7 +154,7 @@ class RevocationLists:
 
     async def _is_intact(self, record: AuthorityRecord) -> bool:
         stored = await self.blobs.get(CRLS, _blob(record.name))
-        return await self.authorities.computing(_is_published, record, stored)
+        return await self.authorities.computing(is_published, record, stored)
 
     async def _publish_unless(self, name: str, done: Callable[[AuthorityRecord], Awaitable[bool]]) -> bool:
         loaded = await self.authorities.loaded(name)
@@ -255,7 +255,7 @@ class RevocationLists:
         crl = await self.authorities.signing(
             issuer, _signed, current.joined, issuer, record.crl_number, now, now + self.settings.crl_validity
         )
-        made = await self.authorities.computing(_checked, crl, issuer, record, present, current.length)
+        made = await self.authorities.computing(checked, crl, issuer, record, present, current.length)
         await self._note(name, record.crl_number, crl, now)
         if not await self._store(name, crl, present):
             await self._end(begun)
@@ -302,7 +302,7 @@ class RevocationLists:
         """
         for _ in range(_READINGS):
             stored, record = await self.blobs.get(CRLS, _blob(name)), (await authority_of(self.records, name)).record
-            published, intact = record.published, await self.authorities.computing(_is_published, record, stored)
+            published, intact = record.published, await self.authorities.computing(is_published, record, stored)
             if stored is not None and published is not None and intact:
                 return ListDescription(
                     etag=stored.etag, made_at=published.made_at, next_update=published.next_update
@@ -348,47 +348,8 @@ class RevocationLists:
         return await self.authorities.computing(published_later, stored, record, issuer)
 
 
-def published_later(stored: StoredBlob | None, record: AuthorityRecord, issuer: Issuer) -> ReadList | None:
-    """Read a list that its CA has signed and the ledger does not know of; ``None`` if it is not such a list.
-
-    A number is in the ledger before its list is signed. So a list with a higher one was made by a later ledger.
-    """
-    if stored is None or _is_published(record, stored):
-        return None
-    try:
-        found = read_list(stored.content, issuer)
-    except ListError:
-        return None
-    if found.number <= record.crl_number or not is_signed(stored.content, issuer) or is_former(found, record):
-        return None
-    return found
-
-
-def _is_published(record: AuthorityRecord, stored: StoredBlob | None) -> bool:
-    published = record.published
-    return stored is not None and published is not None and sha256(stored.content).hexdigest() == published.sha256
-
-
 async def _never(_record: AuthorityRecord) -> bool:
     return False
-
-
-def _checked(crl: bytes, issuer: Issuer, record: AuthorityRecord, present: StoredBlob | None, length: int) -> ReadList:
-    """Read a list that was made, and compare it with what was to be made, and with the one before."""
-    made = read_list(crl, issuer)
-    before = _predecessor(present, record, issuer)
-    check_successor(made, number=record.crl_number, length=length, before=before)
-    return made
-
-
-def _predecessor(present: StoredBlob | None, record: AuthorityRecord, issuer: Issuer) -> ReadList | None:
-    """Read the list before, if it is the one that was published; anything else says nothing about what comes next."""
-    if present is None:
-        return None
-    if not _is_published(record, present):
-        _log.warning("the list of %r is not the one that was published; it is replaced", record.name)
-        return None
-    return read_list(present.content, issuer)
 
 
 def _signed(entries: Sequence[bytes], issuer: Issuer, number: int, now: datetime, next_update: datetime) -> bytes:
