@@ -122,6 +122,7 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         linked=hubs,
         enrollments=enrollments,
         converger=converger,
+        arrivals=nothing,  # no device is being renewed
         clock=clock,
     )
     rows: Rows = Table()

@@ -39,21 +39,28 @@ _FINDING = {
             "what": "the identity is enabled",
             "method": "POST",
             "path": "/api/findings/0a1b2c3d4e5f60718293a4b5c6d7e8f9/mend",
+            "body": None,
         }
     ],
 }
 
 
 class ProposedAct(Contract):
-    """A call that sees to a finding."""
+    """A call that sees to a finding; ``body`` is its JSON, if it needs one."""
 
     model_config = with_example(
-        {"what": "the group lets no device in", "method": "POST", "path": "/api/enrollment-groups/line-1/disable"}
+        {
+            "what": "the CA 'line-1-ca1' is revoked",
+            "method": "POST",
+            "path": "/api/certificate-authorities/line-1-ca1/revoke",
+            "body": {"reason": "keyCompromise"},
+        }
     )
 
     what: str
     method: str
     path: str
+    body: dict[str, str] | None
 
 
 class FindingUnderWay(Contract):

@@ -838,6 +838,29 @@ async def test_a_device_that_waits_to_be_renewed_is_not_taken_for_renewed_since_
     assert (record.state, await fleet.look()) == (DeviceState.REGISTERED, [])
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_pass_completes_a_renewal_whose_device_has_come_and_whose_message_nobody_has(*, lost: bool) -> None:
+    """The ledger was put back to a time in which the renewal waited, and the queue was not."""
+    fleet = await fleet_of()
+    fleet.world.ask("renew", *acts.MESSAGES["renew"])
+    await fleet.world.deliver("renew")
+    if lost:
+        fleet.world.queues.queues[Queue.RENEWAL_REQUESTS].clear()
+    assert await fleet.look() == []
+    record = fleet.world.record()
+    assert record is not None
+    assert record.state is DeviceState.RENEWING
+    await fleet.world.boot()
+    assert await fleet.look() == []
+    record = fleet.world.record()
+    assert record is not None
+    assert (record.state, record.next_certificate, record.renewal) == (DeviceState.REGISTERED, None, None)
+    assert len(fleet.told("CertificateRenewed")) == 1
+    if not lost:
+        await fleet.world.done()
+        assert len(fleet.told("CertificateRenewed")) == 1
+
+
 async def test_a_device_that_has_come_with_its_next_certificate_keeps_it_when_its_identity_is_mended() -> None:
     """Nobody may have looked since."""
     fleet = await fleet_of()

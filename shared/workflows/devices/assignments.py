@@ -53,29 +53,10 @@ class Assignments:
             f"{registration_id!r} has not registered with its certificate yet",
             retry_after=min(max(_FIRST_BOOT_POLL, (self.clock() - since) / 8), _FIRST_BOOT_POLL_LIMIT),
         )
-        found = await self.registered(device, _thumbprints(issued))
+        found = await registered(self.provisioning, self.hubs, device, _thumbprints(issued))
         if found is None:
             raise waiting
         return found
-
-    async def registered(self, device: DeviceRecord, thumbprints: Collection[str]) -> Assignment | None:
-        """Give where a device has registered with a certificate; ``None`` if it has not.
-
-        Args:
-            device: the device.
-            thumbprints: of the certificate: DPS enters SHA-256, other tools SHA-1.
-        """
-        registration = await self.provisioning.get_registration(device.registration_id)
-        if registration is None or registration.get("status") != "assigned":
-            return None
-        found = Assignment(assigned_hub=registration["assignedHub"], device_id=registration["deviceId"])
-        identity = await self.hubs.get(found.assigned_hub, found.device_id)
-        if identity is None:
-            return None
-        has_come = not identity.thumbprints.isdisjoint(thumbprints)
-        if not identity.thumbprints:
-            has_come = _since(registration, device.updated_at)
-        return found if has_come else None
 
     async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         try:
@@ -87,6 +68,30 @@ class Assignments:
             raise AssignmentFailed(
                 f"{failed}: {why}; see to the group's allocation policy, its webhook and its hubs"
             ) from failed
+
+
+async def registered(
+    provisioning: ProvisioningService, hubs: IotHubRegistries, device: DeviceRecord, thumbprints: Collection[str]
+) -> Assignment | None:
+    """Give where a device has registered with a certificate; ``None`` if it has not.
+
+    Args:
+        provisioning: the DPS.
+        hubs: all hubs.
+        device: the device.
+        thumbprints: of the certificate: DPS enters SHA-256, other tools SHA-1.
+    """
+    registration = await provisioning.get_registration(device.registration_id)
+    if registration is None or registration.get("status") != "assigned":
+        return None
+    found = Assignment(assigned_hub=registration["assignedHub"], device_id=registration["deviceId"])
+    identity = await hubs.get(found.assigned_hub, found.device_id)
+    if identity is None:
+        return None
+    has_come = not identity.thumbprints.isdisjoint(thumbprints)
+    if not identity.thumbprints:
+        has_come = _since(registration, device.updated_at)
+    return found if has_come else None
 
 
 def _thumbprints(issued: IssuedCertificate) -> set[str]:

@@ -18,8 +18,7 @@ from shared.domain.held_certificates import Purpose
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
-from shared.workflows.devices.changes import change, device_of
-from shared.workflows.devices.own_certificates import own_certificates
+from shared.workflows.devices.changes import device_of
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 from shared.workflows.intake.deliveries import once
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from shared.domain.issuance import Committed
     from shared.ledger.devices import Devices
     from shared.ledger.requests import Requests
-    from shared.ports.registrar import Assignment
+    from shared.workflows.devices.arrivals import Arrivals
     from shared.workflows.devices.assignments import Assignments
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.issuing import DeviceCertificates
@@ -46,6 +45,7 @@ class Renewals:
     devices: Devices
     groups: UsableGroups
     assignments: Assignments
+    arrivals: Arrivals
     device_certificates: DeviceCertificates
     converger: DeviceConverger
     clock: Clock
@@ -145,35 +145,9 @@ class Renewals:
         if device.state is not DeviceState.RENEWING:
             return
         assignment = await self.assignments.assign(device, issued, since=device.updated_at, by_service=False)
-        await self._enter(device, request.request_id, assignment)
+        await self.arrivals.enter(device, request.request_id, assignment)
 
     async def _finish_earlier(self, device: DeviceRecord, request: RenewalRequest) -> DeviceRecord:
         """Complete the renewal before this one, if the device uses what that one has brought: it looks seldom."""
-        earlier = issuance.renewal_of(device)
-        if earlier is None or earlier == request.request_id:
-            return device
-        own = await own_certificates(self.devices, device)
-        found = await self.assignments.registered(device, own.waiting)
-        return device if found is None else await self._enter(device, earlier, found)
-
-    async def _enter(self, device: DeviceRecord, request_id: str, assignment: Assignment) -> DeviceRecord:
-        """Enter that a device uses the certificate that a renewal has brought; give it as it is then."""
-        for serial_number in device.in_use:
-            await self.device_certificates.expiry.leave_missed(
-                device.enrollment_group or "", device.registration_id, serial_number
-            )
-        renewed = partial(self._renewed, request_id, assignment)
-        await change(self.devices, device.registration_id, renewed, at=self.clock())
-        known = await self.converger.converge(device.registration_id)
-        if not device.own_key and device.bundle:
-            await self.device_certificates.bundles.delete_key(device.bundle)  # the device uses it, so it has it
-        return known.record
-
-    def _renewed(self, request_id: str, assignment: Assignment, record: DeviceRecord) -> DeviceRecord:
-        return issuance.renewed(
-            record,
-            request_id,
-            hub=assignment.assigned_hub,
-            device_id=assignment.device_id,
-            at=self.clock(),
-        )
+        is_own = issuance.renewal_of(device) == request.request_id
+        return device if is_own else await self.arrivals.follow(device)

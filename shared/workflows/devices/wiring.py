@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.ledger.directory import Directory, Projection
 from shared.workflows.authorities.reach import AuthorityReach
+from shared.workflows.devices.arrivals import Arrivals
 from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
@@ -247,6 +248,14 @@ def device_workflows(
             devices=devices,
             groups=usable_groups,
             assignments=assignments,
+            arrivals=Arrivals(
+                devices=devices,
+                provisioning=provisioning,
+                hubs=hubs,
+                bundles=bundles,
+                converger=converger,
+                clock=clock,
+            ),
             device_certificates=device_certificates,
             converger=converger,
             clock=clock,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts.base import told_actor
 from shared.domain.findings import FindingState
 from shared.domain.treatments import FindingKind
+from shared.domain.words import RevocationReason
 
 if TYPE_CHECKING:
     from shared.domain.findings import FindingRecord
@@ -47,21 +48,26 @@ def _under_way(record: FindingRecord) -> dict[str, Any] | None:
     return {"act": claim.act, "since": claim.since, "until": claim.until, "actor": told_actor(claim.actor)}
 
 
-def _acts(record: FindingRecord) -> list[dict[str, str]]:
+def _acts(record: FindingRecord) -> list[dict[str, Any]]:
     here = f"/api/findings/{record.finding_id}"
     acts = [
-        {"what": what, "method": "POST", "path": f"{here}/{act}"}
+        _post(f"{here}/{act}", what)
         for act, what in (("mend", record.treatment.mending), ("adopt", record.treatment.adopting))
         if what is not None
     ]
     group, authority = record.enrollment_group, record.certificate_authority
     if record.kind is FindingKind.ROGUE_CERTIFICATE and group is not None:
-        what = f"the enrollment group {group!r} lets no device in"
-        acts.append({"what": what, "method": "POST", "path": f"/api/enrollment-groups/{group}/disable"})
+        acts.append(
+            _post(f"/api/enrollment-groups/{group}/disable", f"the enrollment group {group!r} lets no device in")
+        )
     if record.kind is FindingKind.ROGUE_CERTIFICATE and authority is not None:
-        what = f"the CA {authority!r} is revoked"
-        acts.append({"what": what, "method": "POST", "path": f"/api/certificate-authorities/{authority}/revoke"})
+        path, reason = f"/api/certificate-authorities/{authority}/revoke", RevocationReason.KEY_COMPROMISE
+        acts.append(_post(path, f"the CA {authority!r} is revoked", body={"reason": reason.value}))
     return acts
+
+
+def _post(path: str, what: str, *, body: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"what": what, "method": "POST", "path": path, "body": body}
 
 
 def shown_pass(record: ReconciliationRecord, share: Share) -> dict[str, Any]:

@@ -20,7 +20,10 @@ from shared.domain.reconciliation import Seen, Unread, device_differences
 from shared.domain.treatments import FindingKind
 from shared.domain.unknown_devices import rogue_enrollment
 from shared.domain.upkeep import settings_noted
+from shared.errors import Overtaken
 from shared.ledger.table import Stale
+from shared.ports.hubs import HubIdentity
+from shared.workflows.devices.arrivals import may_have_come
 from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.reconciliation.budget import FOLLOWING
 
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
     from shared.domain.given_settings import Given
     from shared.ledger.devices import Devices
     from shared.ledger.table import Versioned
-    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.devices.arrivals import Arrivals
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.intake.outbox import Clock
@@ -52,13 +56,15 @@ class DeviceLook:
     linked: LinkedHubs
     enrollments: EnrollmentLook
     converger: DeviceConverger
+    arrivals: Arrivals
     clock: Clock
 
     async def differences(self, registration_id: str, budget: Budget) -> list[Difference]:
         """Give what differs about a device; nothing of one that is not known, or changes at this moment.
 
         Its own entry in DPS is brought along if its group has other settings by now: nobody else has changed that. One
-        that has registered under the id that an operator has given it meanwhile is entered so.
+        that has registered under the id that an operator has given it meanwhile is entered so, and one that has come
+        with its next certificate.
         """
         known = await self.devices.get(registration_id)
         if known is None or not known.record.settled:
@@ -74,12 +80,22 @@ class DeviceLook:
             budget.dps(1)
             await self.converger.follow(known)
             return []
+        if isinstance(seen.identity, HubIdentity) and may_have_come(known.record, seen.identity.thumbprints):
+            try:
+                arrived = await self.arrivals.follow(known.record)
+            except Overtaken:  # by the renewal's own message, or by what was asked for meanwhile
+                return []
+            if arrived is not known.record:
+                return await self.differences(registration_id, budget)
+        return await self._compared(known, seen, given)
+
+    async def _compared(self, known: Versioned[DeviceRecord], seen: Seen, given: Given) -> list[Difference]:
         own = await own_certificates(self.devices, known.record, given)
         found = list(device_differences(known.record, seen, own, self.clock()))
         if not found:
             return []
         found = [await self._rogue(each, seen) for each in found] if not known.record.unseen else found
-        again = await self.devices.get(registration_id)
+        again = await self.devices.get(known.record.registration_id)
         return found if again is not None and again.record.stamp == known.record.stamp else []
 
     async def _rogue(self, difference: Difference, seen: Seen) -> Difference:
@@ -105,6 +121,8 @@ class DeviceLook:
         given = await self.given(record) if isinstance(seen.entry, dict) else UNKNOWN
         now = self.clock()
         behind = record.settled and outdated(record, given, now)
+        if isinstance(seen.identity, HubIdentity) and may_have_come(record, seen.identity.thumbprints):
+            return record.registration_id
         return record.registration_id if behind or _looks_different(record, seen, given, now) else None
 
     async def given(self, record: DeviceRecord) -> Given:

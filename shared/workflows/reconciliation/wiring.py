@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.ledger.findings import Findings, Reconciliations
+from shared.workflows.devices.arrivals import Arrivals
 from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
@@ -86,6 +87,14 @@ def reconciler(
         linked=linked,
         enrollments=enrollments,
         converger=converger,
+        arrivals=Arrivals(
+            devices=devices,
+            provisioning=provisioning,
+            hubs=hubs,
+            bundles=bundles,
+            converger=converger,
+            clock=clock,
+        ),
         clock=clock,
     )
     identities = IdentityLook(
