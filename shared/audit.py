@@ -3,7 +3,8 @@
 Run ``python -m shared.audit`` with the app's settings in its environment and an identity that may read what the app
 reads (see the README's table of roles). It prints what is wrong, a line each, and ends with 1 then. It ends with 2 if a
 service does not answer: what it has printed is true, and there may be more. What is on its way is wrong for as long as
-it takes: look again. A CA that nobody has asked for its list yet gets its first one.
+it takes: look again. A CA that nobody has asked for its list yet gets its first one. How many certificates a
+restoration has named as lost is told in a line of its own, and is not wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from shared.domain.authorities import AuthorityState
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
 from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
+from shared.ledger.lost_certificates import LostCertificates
 from shared.ledger.stores import Ledger
 from shared.pki.list_checks import listed_serial_numbers, read_list
 from shared.pki.names import serial_text, sha256_thumbprint
@@ -49,6 +51,12 @@ if TYPE_CHECKING:
 _PAGE = 500
 
 
+class Remark(str):
+    """A line that is not a fault."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True)
 class Auditor:
     """Reads every CA, group and device, and what the services have of it."""
@@ -57,10 +65,11 @@ class Auditor:
     certificates: Certificates
     devices: Devices
     groups: Groups
+    lost: LostCertificates
     lists: dict[str, frozenset[str]] = field(default_factory=dict)
 
     async def run(self) -> AsyncIterator[str]:
-        """Give everything that is wrong, CA by CA, group by group, and device by device."""
+        """Give everything that is wrong, CA by CA, group by group, and device by device; and remarks."""
         for authority in [each async for each in self.services.authorities.list()]:
             for fault in await self._faults_of(authority):
                 yield f"{authority.name}: {fault}"
@@ -88,8 +97,11 @@ class Auditor:
             further = certificates_of(each.further_certificates)
             own = certificates_of(each.certificate) if each.wanted is None or each.external_issuer else ()
             elsewhere |= {serial_text(certificate.serial_number) for certificate in (*own, *further)}
-        async for fault in log.of_ledger(self.certificates.every(), elsewhere):
+        async for fault in log.of_ledger(self.certificates.every(), elsewhere, await self.lost.all()):
             yield fault
+        told = log.lost_told()
+        if told is not None:
+            yield Remark(told)
 
     async def _faults_of(self, record: AuthorityRecord) -> list[str]:
         """Give what is wrong with a CA. One that can't be loaded can't sign: its key is gone, or is another one."""
@@ -198,12 +210,13 @@ async def audit(settings: Settings) -> AsyncIterator[str]:
     """Audit the deployment that the settings name.
 
     Returns:
-        Everything that is wrong, a line each, as it is found.
+        Everything that is wrong, a line each, as it is found; and remarks.
     """
     services = build(settings)
     ledger = Ledger.of(services.clients.tables.table, clock=services.clock)
     try:
-        auditor = Auditor(services, ledger.certificates, ledger.devices, ledger.groups)
+        lost = LostCertificates.of(services.clients.tables.table)
+        auditor = Auditor(services, ledger.certificates, ledger.devices, ledger.groups, lost)
         async for fault in auditor.run():
             yield fault
     finally:
@@ -214,9 +227,10 @@ async def report(found: AsyncIterator[str]) -> int:
     """Print what is wrong, and give the exit status: 1 if anything is, 2 if a service does not answer."""
     status = 0
     try:
-        async for fault in found:
-            sys.stdout.write(f"{fault}\n")
-            status = 1
+        async for line in found:
+            sys.stdout.write(f"{line}\n")
+            if not isinstance(line, Remark):
+                status = 1
     except Exception as error:
         if not is_outage(error):
             raise

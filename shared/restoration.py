@@ -30,6 +30,7 @@ from shared.commands import ended, failed, refused, run
 from shared.domain.attestations import certificate_of
 from shared.errors import LedgerBehind, Rejected
 from shared.ledger.audit_log import AuditTable
+from shared.ledger.lost_certificates import LostCertificates
 from shared.ledger.stores import Ledger
 from shared.pki.certificates import UNREADABLE
 from shared.pki.readable import load_certificates
@@ -121,6 +122,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
         converger=replace(services.converger, check_ledger=_entered),
         authority_converger=services.authority_workflows.converger,
         log=services.evidence.reader,
+        lost=LostCertificates.of(table),
         audit=AuditTable(table("audit")),
         epochs=services.epochs,
         clock=clock,

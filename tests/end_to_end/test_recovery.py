@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import ocsp
 
+from devstack.auditing import audited
 from devstack.outside import until
 from devstack.stack import REPOSITORY
 from tests.end_to_end.conftest import GROUP, run_timer, running
@@ -160,6 +161,7 @@ def test_a_ledger_of_yesterday_is_noticed_and_takes_back_what_happened(apart: tu
     run_timer(stack, "epoch_upkeep")
     chains = {name: chain_of(world, name) for name in ("rec-1", "rec-2", "rec-6")}
     issuer = world.get(f"enrollment-groups/{GROUP}")["issuer"]
+    said_of(world, issuer, chains["rec-2"])  # makes a responder, whose certificate can't be had again
     world.post("devices/rec-1/revoke", {"reason": "keyCompromise"})
     until("rec-1 is on the list", lambda: revoked_in_crl(world, issuer), lambda listed: len(listed) == 1)
     ordered(world, "rec-3")
@@ -209,6 +211,11 @@ def test_a_ledger_of_yesterday_is_noticed_and_takes_back_what_happened(apart: tu
     assert world.post("devices/rec-3/revoke", {"reason": "superseded"}).status_code == 202
     until("rec-3 is revoked", lambda: world.state("rec-3"), lambda state: state == "revoked")
     until("rec-4 is made", lambda: world.state("rec-4"), lambda state: state == "registered", seconds=90)
+    lost = [line for line in lines if line.endswith("can't be had again: OCSP says that it is unknown")]
+    assert lost, lines
+    told = until("all agree", lambda: audited(stack.options.state_dir), lambda done: done.returncode == 0).stdout
+    assert told.splitlines()[-1] == "ledger, log, DPS, hubs and lists agree"
+    assert told.startswith(f"lost certificates, which are in the log and can't be had again: {len(lost)}, since "), told
 
 
 def test_a_key_that_was_deleted_is_named_and_comes_back(

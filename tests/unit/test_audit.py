@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from shared.audit import report
+from shared.audit import Auditor, report
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
@@ -18,7 +19,9 @@ from shared.domain.groups import CaReferences, Change, GroupRecord, GroupState
 from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import ServiceFailed
+from shared.ledger.lost_certificates import LostCertificates
 from shared.ports.hubs import HubIdentity
+from tests.unit.evidence.test_comparing import healthy, lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -193,6 +196,32 @@ async def test_the_report_says_what_is_wrong_or_that_all_agree(capsys: pytest.Ca
     assert capsys.readouterr().out == "a: is wrong\nb: is wrong\n"
     assert await report(found()) == 0
     assert capsys.readouterr().out == "ledger, log, DPS, hubs and lists agree\n"
+
+
+async def none(**_options: Any) -> AsyncIterator[Any]:
+    for each in list[Any]():
+        yield each
+
+
+async def test_lost_certificates_are_told_and_are_not_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that no restoration has named as lost is a fault beside them."""
+    scene = await healthy(count=2, others=0)
+    named = LostCertificates(scene.place.rows)
+    await named.name(lost(0))
+    services: Any = SimpleNamespace(
+        authorities=SimpleNamespace(list=none), evidence=SimpleNamespace(reader=scene.place.worker().reader)
+    )
+    devices: Any = SimpleNamespace(page=AsyncMock(return_value=([], None)))
+    groups: Any = SimpleNamespace(list=none)
+    certificates: Any = SimpleNamespace(every=none)
+    auditor = Auditor(services, certificates, devices, groups, named)
+    assert await report(auditor.run()) == 1
+    told = "lost certificates, which are in the log and can't be had again: {}, since 2026-03-01 12:00 UTC\n"
+    fault = f"{lost(1).serial_number}: a certificate is in the log, and not in the ledger\n"
+    assert capsys.readouterr().out == fault + told.format(1)
+    await named.name(lost(1))
+    assert await report(auditor.run()) == 0
+    assert capsys.readouterr().out == f"{told.format(2)}ledger, log, DPS, hubs and lists agree\n"
 
 
 async def test_a_service_that_does_not_answer_ends_the_report_and_keeps_what_was_found(

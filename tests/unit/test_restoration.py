@@ -23,11 +23,13 @@ from shared.domain.callers import Actor, CallerKind
 from shared.domain.devices import Doors
 from shared.domain.entry_changes import EntryChange, EntryWish, decided
 from shared.domain.groups import GroupState
+from shared.domain.lost_certificates import LostCertificate
 from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred
 from shared.evidence.leaves import CertificateLeaf, act_entry, certificate_entry
 from shared.ledger.audit_log import AuditTable
+from shared.ledger.lost_certificates import LostCertificates
 from shared.pki import names
 from shared.pki.list_checks import listed_serial_numbers
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
@@ -215,6 +217,11 @@ class Disaster:
     authorities: Authorities = field(default_factory=Authorities)
     accepted: dict[str, DeviceState] = field(default_factory=dict)
 
+    @property
+    def lost(self) -> LostCertificates:
+        """The certificates that are named as lost."""
+        return LostCertificates.of(self.scene.table)
+
     def copied(self) -> None:
         """Copy the ledger."""
         self.copy = {name: deepcopy(table.rows) for name, table in self.scene.tables.items()}
@@ -241,6 +248,7 @@ class Disaster:
             "blobs": BundlesAndLists(self.scene),
             "epochs": epochs,
             "lists": Lists(),
+            "lost": self.lost,
             "audit": AuditTable(self.scene.table("audit")),
         }
         common: dict[str, Any] = {
@@ -691,6 +699,38 @@ async def test_what_was_logged_and_can_not_be_had_again_is_named() -> None:
         "not in the copy: disable of the device 'press', asked for by 'Ada' on 2026-03-01 12:00:00 UTC, done: do it again"
     ]
     assert await subject.scene.devices.get("saw") is None
+
+
+async def test_what_can_not_be_had_again_is_written_down_as_lost_until_it_turns_up() -> None:
+    """Of any kind, and since it was named first; OCSP goes on to call it unknown. What the ledger has is not lost."""
+    subject = await disaster("press")
+    log = subject.log = LogOfTheTime()
+    subject.copied()
+    await subject.scene.order("order-drill", "drill")
+    (serial,) = await subject.scene.serials("drill")
+    (kept,) = await subject.scene.serials()
+    log.certificate("4a" * 20, "line-2-ca1", cause="roll-7", kind="intermediate")
+    log.certificate(serial, "drill", cause="order-drill")
+    log.certificate(kept, "press", cause="order-press")
+    log.act("disable", "press")
+    bundles = dict(subject.scene.blobs.blobs)
+    subject.scene.blobs.blobs.clear()
+    subject.put_back()
+    await subject.taken_back()
+    ca = LostCertificate(
+        serial_number="4a" * 20, kind="intermediate", subject="line-2-ca1", issuer=ISSUER, named_at=NOW
+    )
+    device = ca.changed(serial_number=serial, kind="device", subject="drill")
+    named = await subject.lost.all()
+    assert {each.serial_number: each for each in named} == {"4a" * 20: ca, serial: device}
+    assert await subject.scene.certificates.get(serial) is None, "OCSP answers by it"
+    subject.scene.now += HOUR
+    await subject.taken_back()
+    assert await subject.lost.all() == named
+    subject.scene.blobs.blobs.update(bundles)
+    lines, _, _ = await subject.taken_back()
+    assert len(about(lines, "drill")) == 1
+    assert await subject.lost.all() == [ca]
 
 
 async def forgotten(subject: Disaster) -> list[str]:

@@ -18,6 +18,7 @@ from shared.pki.readable import load_certificates
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 
+    from shared.domain.lost_certificates import LostCertificate
     from shared.evidence.head import Head
     from shared.evidence.verify import Tree
     from shared.ledger.checkpoints import Checkpoints
@@ -32,11 +33,13 @@ class LogAudit:
 
     Attributes:
         logged: the hash of what was to be signed, by serial number.
+        lost: certificates that are in the log alone, and that a restoration has named as lost, since when.
     """
 
     storage: LogStorage
     checkpoints: Checkpoints
     logged: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, datetime] = field(default_factory=dict)
     _trees: dict[int, Tree] = field(default_factory=dict)
     _size: int = 0
     _begun: datetime | None = None
@@ -106,7 +109,10 @@ class LogAudit:
                 yield f"the log: entry {at} is about another certificate with the serial number {serial}"
 
     async def of_ledger(
-        self, certificates: AsyncIterator[CertificateRecord], signed_elsewhere: Collection[str]
+        self,
+        certificates: AsyncIterator[CertificateRecord],
+        signed_elsewhere: Collection[str],
+        named_lost: Sequence[LostCertificate],
     ) -> AsyncIterator[str]:
         """Give what the ledger has and the log has not, or in another way, and the other way round.
 
@@ -115,6 +121,7 @@ class LogAudit:
         Args:
             certificates: all of the ledger.
             signed_elsewhere: serial numbers of CA certificates that were not signed here, so not logged either.
+            named_lost: what restorations have named as lost. One that is in the log alone is not a fault.
         """
         missing, unlogged = set(self.logged), list[CertificateRecord]()
         async for each in certificates:
@@ -131,8 +138,17 @@ class LogAudit:
             later = self._begun is None or each.recorded_at >= self._begun
             if later and each.serial_number not in self.logged:
                 yield f"{each.serial_number}: the certificate of {each.subject!r} is in the ledger, and not in the log"
-        for serial in sorted(missing):
+        self.lost = {each.serial_number: each.named_at for each in named_lost if each.serial_number in missing}
+        for serial in sorted(missing - self.lost.keys()):
             yield f"{serial}: a certificate is in the log, and not in the ledger"
+
+    def lost_told(self) -> str | None:
+        """Say how many certificates are lost, and since when; ``None`` if none is."""
+        if not self.lost:
+            return None
+        first, last = (f"{each:%Y-%m-%d %H:%M} UTC" for each in (min(self.lost.values()), max(self.lost.values())))
+        later = "" if first == last else f", the last one since {last}"
+        return f"lost certificates, which are in the log and can't be had again: {len(self.lost)}, since {first}{later}"
 
     async def _read_on(self) -> None:
         """Read what was logged since: a certificate that is new in the ledger is among that."""

@@ -6,9 +6,11 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.lost_certificates import LostCertificate
 from shared.domain.restoration import CAUSE
 from shared.evidence.leaves import read_entry
 from shared.evidence.tiles import WIDTH
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from shared.ledger.certificates import Certificates
+    from shared.ledger.lost_certificates import LostCertificates
     from shared.ports.blobs import Blobs
     from shared.workflows.evidence.reading import LogReader
+    from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.taking_in import TakingIn
 
 _SLACK = timedelta(minutes=10)
@@ -33,6 +37,7 @@ class RestoredCertificates:
     """The certificates of devices that a ledger does not have.
 
     Attributes:
+        lost: those that can't be had again.
         log: ``None`` where no log is kept.
         taking_in: enters certificates that are found.
         logged: what was logged since the ledger's epoch, the oldest first, and acts from just before.
@@ -40,9 +45,11 @@ class RestoredCertificates:
     """
 
     certificates: Certificates
+    lost: LostCertificates
     blobs: Blobs
     log: LogReader | None
     taking_in: TakingIn
+    clock: Clock
     logged: list[Mapping[str, Any]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
@@ -68,6 +75,34 @@ class RestoredCertificates:
         if not reaches_back:
             async for line in self._of_all_bundles():
                 yield line
+
+    async def name_lost(self) -> AsyncIterator[str]:
+        """Write down, and say, which logged certificates can't be had again, of devices and of all others.
+
+        Call it when all that there is was entered. What was lost before, and was entered since, is not lost any more.
+        """
+        async for _ in in_parts(self._withdraw_known, await self.lost.all(), self._gate):
+            pass
+        logged = [each for each in self.logged if each["type"] == "certificate"]
+        async for line in in_parts(partial(self._name_if_lost, at=self.clock()), logged, self._gate):
+            if line is not None:
+                yield line
+
+    async def _withdraw_known(self, lost: LostCertificate) -> None:
+        if await self.certificates.get(lost.serial_number) is not None:
+            await self.lost.withdraw(lost.serial_number)
+
+    async def _name_if_lost(self, entry: Mapping[str, Any], *, at: datetime) -> str | None:
+        serial_number, kind, subject, issuer = (entry[each] for each in ("serialNumber", "kind", "subject", "issuer"))
+        if await self.certificates.get(serial_number) is not None:
+            return None
+        await self.lost.name(
+            LostCertificate(serial_number=serial_number, kind=kind, subject=subject, issuer=issuer, named_at=at)
+        )
+        return (
+            f"certificate {serial_number} ({kind} {subject!r}, by {issuer!r}, for {entry['cause']!r}) was logged, and "
+            "can't be had again: OCSP says that it is unknown"
+        )
 
     async def _of_log(self, logged: tuple[str, Sequence[tuple[str, str]]]) -> list[str]:
         """Enter the certificates of a device that were logged, each with its cause; say what became of each."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
+    from shared.ledger.lost_certificates import LostCertificates
     from shared.ports.blobs import Blobs
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
@@ -52,6 +53,7 @@ class Restoration:
 
     Attributes:
         log: ``None`` where no log is kept.
+        lost: the certificates of the log that can't be had again.
         audit: the ledger's own audit log, by which it is told what of the log's acts the copy has.
         taking_in: enters certificates that are found.
         adoption: takes CAs, groups and devices over from the services, where the ledger is lost; ``None`` where it is
@@ -70,6 +72,7 @@ class Restoration:
     converger: DeviceConverger
     authority_converger: AuthorityConverger
     log: LogReader | None
+    lost: LostCertificates
     audit: AuditTable
     epochs: Epochs
     clock: Clock
@@ -141,7 +144,12 @@ class Restoration:
         async for line in revocations.take_back(revoked, may_wait=True):
             yield line
         certificates = RestoredCertificates(
-            certificates=self.certificates, blobs=self.blobs, log=self.log, taking_in=self.taking_in
+            certificates=self.certificates,
+            lost=self.lost,
+            blobs=self.blobs,
+            log=self.log,
+            taking_in=self.taking_in,
+            clock=self.clock,
         )
         async for line in certificates.take_back(self.since):
             yield line
@@ -177,12 +185,8 @@ class Restoration:
 
     async def _unknown(self, certificates: RestoredCertificates, missing: Sequence[str]) -> AsyncIterator[str]:
         """Say what was done after the copy that can't be taken back from what there is."""
-        for each in certificates.logged:
-            if each["type"] == "certificate" and await self.certificates.get(each["serialNumber"]) is None:
-                yield (
-                    f"certificate {each['serialNumber']} ({each['kind']} {each['subject']!r}, by {each['issuer']!r}, "
-                    f"for {each['cause']!r}) was logged, and can't be had again: OCSP says that it is unknown"
-                )
+        async for line in certificates.name_lost():
+            yield line
         if self.adoption is None:
             async for line in self._forgotten.told(certificates.logged):
                 yield line

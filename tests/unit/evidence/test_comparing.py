@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.lost_certificates import LostCertificate
 from shared.domain.words import CertificateKind
 from shared.evidence.leaves import certificate_entry
 from shared.pki import names
@@ -23,6 +24,7 @@ from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from cryptography import x509
 
@@ -70,6 +72,8 @@ class Compared:
     place: Place = field(default_factory=Place)
     rows: list[CertificateRecord] = field(default_factory=list)
     elsewhere: set[str] = field(default_factory=set)
+    lost: list[LostCertificate] = field(default_factory=list)
+    told: list[str | None] = field(default_factory=list)
 
     async def log(self, *entries: bytes) -> None:
         worker = self.place.worker()
@@ -84,7 +88,9 @@ class Compared:
     async def faults(self) -> list[str]:
         audit = LogAudit(storage=self.place.storage, checkpoints=self.place.checkpoints)
         found = [each async for each in audit.of_itself()]
-        return [*found, *[each async for each in audit.of_ledger(self._rows(), self.elsewhere)]]
+        found += [each async for each in audit.of_ledger(self._rows(), self.elsewhere, self.lost)]
+        self.told.append(audit.lost_told())
+        return found
 
 
 async def healthy(count: int = 3, others: int = 700) -> Compared:
@@ -131,6 +137,35 @@ async def test_a_certificate_of_the_log_that_is_not_in_the_ledger_is_named() -> 
     scene = await healthy()
     gone = scene.rows.pop()
     assert await scene.faults() == [f"{gone.serial_number}: a certificate is in the log, and not in the ledger"]
+
+
+def lost(number: int, named_at: datetime = NOW) -> LostCertificate:
+    return LostCertificate(
+        serial_number=row(number).serial_number,
+        kind="device",
+        subject=f"press-{number}",
+        issuer="line-1-ca1",
+        named_at=named_at,
+    )
+
+
+async def test_a_certificate_that_was_named_as_lost_is_counted_and_any_other_is_a_fault() -> None:
+    """Counted is what the log alone has: not one that the ledger has again, nor one of another log."""
+    scene = await healthy()
+    gone = scene.rows.pop()
+    scene.lost = [lost(0), lost(9)]
+    assert await scene.faults() == [f"{gone.serial_number}: a certificate is in the log, and not in the ledger"]
+    scene.lost.append(lost(2))
+    assert await scene.faults() == []
+    scene.rows.clear()
+    scene.lost[0] = lost(0, NOW + timedelta(days=1))
+    assert await scene.faults() == [f"{row(1).serial_number}: a certificate is in the log, and not in the ledger"]
+    words = "lost certificates, which are in the log and can't be had again"
+    assert scene.told == [
+        None,
+        f"{words}: 1, since 2026-03-01 12:00 UTC",
+        f"{words}: 2, since 2026-03-01 12:00 UTC, the last one since 2026-03-02 12:00 UTC",
+    ]
 
 
 async def test_a_certificate_that_is_another_one_than_was_logged_is_named() -> None:
