@@ -26,7 +26,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import requests
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, ResourceNotFoundError
+from azure.iot.deviceprovisioning import DeviceProvisioningClient
 from azure.iot.hub import IoTHubRegistryManager
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -71,6 +72,8 @@ _SETTINGS = {
 }
 _DRIFT = ("enable", "disable", "delete", "thumbprint", "keys", "copy")
 """What others do to an identity; a copy is made in the other hub."""
+
+_DRIFT_AT_DPS = ("enable", "disable", "delete", "keys")
 
 _FAULTS: Sequence[dict[str, Any]] = (
     {"service": "dps", "probability": 0.3, "status": 503},
@@ -173,6 +176,7 @@ class Storm:
             (8, self._switch),
             (4, self._delete),
             (15, self._drift),
+            (10, self._drift_at_dps),
             (15, self._fault),
         )
 
@@ -345,6 +349,25 @@ class Storm:
                 device.status = f"{kind}d"
             registry.protocol.devices.create_or_update_identity(device_id, device, "*")
         return f"identity changed ({kind})"
+
+    def _drift_at_dps(self) -> str:
+        """Change an individual enrollment as somebody does who has rights at the DPS."""
+        device_id, kind = self._device(), self.chance.choice(_DRIFT_AT_DPS)
+        with DeviceProvisioningClient.from_connection_string(self.stack.endpoints.dps_connection_string) as client:
+            entries = client.enrollment
+            try:
+                present = entries.get(device_id)
+            except ResourceNotFoundError:
+                return "no entry to change"
+            if kind == "delete":
+                entries.delete(device_id)
+            elif kind == "keys":
+                changed = {**present, "attestation": {"type": "symmetricKey"}}
+                entries.create_or_update(device_id, changed, if_match=present["etag"])
+            else:
+                changed = {**present, "provisioningStatus": f"{kind}d"}
+                entries.create_or_update(device_id, changed, if_match=present["etag"])
+        return f"entry changed ({kind})"
 
     def _fault(self) -> str:
         rules = self.chance.sample(list(_FAULTS), self.chance.randint(0, 2))
