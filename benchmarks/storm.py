@@ -437,8 +437,8 @@ class Storm:
         }
         if any(left.values()):
             return left
-        self._compare()
-        return {"findings": len(self.world.get("findings")["items"])}
+        unread = self._compare()
+        return {"findings": len(self.world.get("findings")["items"]), "unread": unread}
 
     def _count(self, path: str) -> int:
         return len(self.world.get(path)["items"])
@@ -453,17 +453,22 @@ class Storm:
                     self._ask("reinstate", "POST", f"devices/{line['registrationId']}/reinstate")
         return len(under_way)
 
-    def _compare(self) -> None:
-        """Have everything compared, to the end: a pass over many devices uses its share of the quotas up, and waits."""
+    def _compare(self) -> int:
+        """Have everything compared, to the end, and tell how much could not be looked at.
+
+        A pass over many devices uses its share of the quotas up, and waits. A service that has just failed may not be
+        asked yet.
+        """
         answer = self.world.post("reconciliations", {})
         answer.raise_for_status()
         location = answer.headers["location"].removeprefix("/api/")
-        until(
+        ended = until(
             f"the end of {location}",
             lambda: self.world.get(location),
             lambda body: body["state"] == "done",
             seconds=_QUIET_SECONDS,
         )
+        return int(ended["unread"])
 
     def _replay(self) -> int:
         """Put back what was set aside, as an operator does when all is well again, and tell how much that was."""
