@@ -239,20 +239,26 @@ def renewed_meanwhile(
             for each in record.held
             if each.state is CertificateState.ACTIVE or (each.on_hold and not each.successor)
         ]
-        return record.noted(
-            at,
-            note,
-            certificate=made.summary,
-            next_certificate=None,
-            renewal=None,
-            unseen=False,
-            held=(*record.with_held(*former), certificate),
-            **common,
-        )
+        common |= {
+            "certificate": made.summary,
+            "next_certificate": None,
+            "renewal": None,
+            "unseen": False,
+            "held": (*record.with_held(*former), certificate),
+        }
+        if record.state is DeviceState.RENEWING:
+            return record.entered(DeviceState.REGISTERED, at, note, **common)
+        return record.noted(at, note, **common)
+    # One that waited before was revoked, as lists say, or used since, and then nobody uses it any more.
+    before = record.find(record.next_certificate.serial_number) if record.next_certificate else None
+    replaced = (
+        [before.changed(state=CertificateState.SUPERSEDED, successor=certificate.serial_number)] if before else []
+    )
     common |= {
         "next_certificate": made.summary,
         "renewal": certificate.cause,
-        "held": (*record.held, certificate),
+        "held": (*record.with_held(*replaced), certificate),
+        "generation": record.generation + bool(replaced),
     }
     if record.on_hold:
         return record.noted(at, note, **common)

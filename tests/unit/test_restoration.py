@@ -884,6 +884,42 @@ async def test_a_device_that_has_come_with_its_next_certificate_since_is_not_rev
         assert (record.state, record.certificate.serial_number if record.certificate else None) == (state, serials[1])
 
 
+@pytest.mark.parametrize(
+    ("comes_with", "state", "uses", "states"),
+    [
+        ((2,), "renewing", (2, 3), ["superseded", "active", "active"]),
+        ((2, 3), "registered", (3,), ["superseded", "superseded", "active"]),
+        ((3,), "registered", (3,), ["superseded", "revoked", "active"]),
+        ((), "renewing", (1, 3), ["active", "revoked", "active"]),
+    ],
+)
+async def test_a_device_that_was_renewed_again_after_the_copy_uses_what_it_has_come_with(
+    comes_with: tuple[int, ...], state: str, uses: tuple[int, ...], states: list[str]
+) -> None:
+    """The copy has it waiting for its second certificate; the third was made after it."""
+    subject = await disaster("press")
+    scene = subject.scene
+    await scene.renewing("first")
+    subject.copied()
+    if 2 in comes_with:
+        scene.boot(await scene.certificate(2))
+        await scene.renew("first")
+    await scene.renewing("second")
+    serials = await scene.serials()
+    if 3 in comes_with:
+        scene.boot(await scene.certificate(3))
+        await scene.renew("second")
+    before = [each.value for each in await scene.states()]
+    assert before == states
+    subject.publish(*[each for each, is_ in zip(serials, states, strict=True) if is_ == "revoked"], reason="superseded")
+    subject.put_back()
+    await subject.taken_back()
+    record = await scene.record()
+    assert (record.state, record.in_use) == (state, tuple(serials[n - 1] for n in uses))
+    assert {each.serial_number: each.state.value for each in record.held} == dict(zip(serials, states, strict=True))
+    assert [each.value for each in await scene.states()] == states
+
+
 async def test_an_act_that_was_asked_for_long_ago_does_not_end_the_reading_of_the_log() -> None:
     """It has the time at which it was asked for, and what was logged before it may be newer."""
     subject, log = await with_log()

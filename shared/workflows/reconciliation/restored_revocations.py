@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain import issuance
 from shared.domain.authorities import AuthorityAction
 from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState
@@ -23,7 +22,6 @@ from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.changes import change, device_of
-from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.many import AT_ONCE, in_parts
 from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.status.former_lists import keep_listed, revocation_of
@@ -160,20 +158,9 @@ class RestoredRevocations:
                 return revoked
             if may_wait and await self._has_another(registration_id):
                 return None
-            await self._enter_use(registration_id)
+            async with self._turns.of(registration_id):
+                await self.taking_in.enter_use(await device_of(self.devices, registration_id))
         return await self._revoke_device(name, registration_id, listed, may_wait=may_wait)
-
-    async def _enter_use(self, registration_id: str) -> None:
-        """Enter that a device uses the certificate that it is renewed with, if it has come with that after the copy."""
-        async with self._turns.of(registration_id):
-            record = (await device_of(self.devices, registration_id)).record
-            renewal, hub, device_id = issuance.renewal_of(record), record.assigned_hub, record.device_id
-            if renewal is None or hub is None or device_id is None:
-                return
-            if not await self.taking_in.is_used(record, (await own_certificates(self.devices, record)).waiting):
-                return
-            used = partial(issuance.renewed, request_id=renewal, hub=hub, device_id=device_id, at=self.clock())
-            await change(self.devices, registration_id, used, at=self.clock())
 
     async def _revoke_device(
         self, name: str, registration_id: str, listed: ListedCertificate, *, may_wait: bool

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.domain import issuance
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.entries import place_of
 from shared.domain.held_certificates import HeldCertificate, Purpose
@@ -17,7 +19,8 @@ from shared.pki.certificates import issued_by
 from shared.pki.issuer_limits import BACKDATING
 from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import bundle_name, summary_of
-from shared.workflows.devices.changes import note
+from shared.workflows.devices.changes import change, note
+from shared.workflows.devices.own_certificates import own_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups
+    from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
@@ -141,6 +145,7 @@ class TakingIn:
         await self._enter_in_books(registration_id, row, found)
         made = found.committed(registration_id)
         if known is not None and purpose is Purpose.RENEWAL:
+            known = await self.enter_use(known)
             is_used = await self.is_used(known.record, {made.sha256_thumbprint})
             wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
             entered = wanted.find(serial_number) or held
@@ -183,6 +188,21 @@ class TakingIn:
         """Find the group of a CA; a deleted one if it was the only one that had it."""
         found = await self.groups.having({issuer}, deleted=True)
         return found[0].enrollment_group if found else None
+
+    async def enter_use(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
+        """Enter that a device uses the certificate that it is renewed with, if it has come with that after the copy.
+
+        Returns:
+            The device as it is then.
+        """
+        record = known.record
+        renewal, hub, device_id = issuance.renewal_of(record), record.assigned_hub, record.device_id
+        if renewal is None or hub is None or device_id is None:
+            return known
+        if not await self.is_used(record, (await own_certificates(self.devices, record)).waiting):
+            return known
+        used = partial(issuance.renewed, request_id=renewal, hub=hub, device_id=device_id, at=self.clock())
+        return await change(self.devices, record.registration_id, used, at=self.clock())
 
     async def is_used(self, record: DeviceRecord, thumbprints: Collection[str]) -> bool:
         """Tell whether a device's hub lets it in with a certificate of these thumbprints, and with nothing else."""
