@@ -920,6 +920,23 @@ async def test_a_device_that_was_renewed_again_after_the_copy_uses_what_it_has_c
     assert [each.value for each in await scene.states()] == states
 
 
+async def test_a_certificate_that_waited_in_the_copy_and_has_a_successor_is_not_in_force_beside_it() -> None:
+    """Others have deleted the identity meanwhile: nobody can tell what the device uses."""
+    subject = await disaster("press")
+    scene = subject.scene
+    await scene.renewing("first")
+    subject.copied()
+    scene.boot(await scene.certificate(2))
+    await scene.renew("first")
+    await scene.renewing("second")
+    del scene.hubs.identities[HUB, "press"]
+    subject.put_back()
+    await subject.taken_back()
+    assert [each.value for each in await scene.states()] == ["active", "superseded", "active"]
+    record = await scene.record()
+    assert [each.state.value for each in record.held] == ["active", "superseded", "active"]
+
+
 async def test_an_act_that_was_asked_for_long_ago_does_not_end_the_reading_of_the_log() -> None:
     """It has the time at which it was asked for, and what was logged before it may be newer."""
     subject, log = await with_log()
