@@ -125,6 +125,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
         lost=LostCertificates.of(table),
         audit=AuditTable(table("audit")),
         epochs=services.epochs,
+        send_again=services.device_orders.send_again,
         clock=clock,
         taking_in=taking_in,
         adoption=adoption,

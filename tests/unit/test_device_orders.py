@@ -379,6 +379,28 @@ async def test_a_watch_that_was_lost_is_taken_up_again(world: World) -> None:
 
 
 @pytest.mark.parametrize("form", ["list", "inline"])
+async def test_what_is_under_way_is_sent_again_where_its_messages_are_gone(world: World, form: str) -> None:
+    """Of the lines those that are not done, also what waits for a first boot; then the order completes."""
+    world.upload(csv_of(150))
+    await world.post(**(LIST if form == "list" else inline(150)))
+    await world.deliver_all()
+    for index, state in ((0, LineState.REGISTERED), (1, LineState.ISSUED), (25, LineState.FAILED)):
+        known = await world.orders.get_line("o", index)
+        assert known is not None
+        await world.orders.replace_line(known, known.record.changed(state=state))
+    world.queues.sent.clear()
+    assert await world.subject.send_again() == 1
+    assert {*range(150)} - {*world.on_their_way()} == {0}, (
+        "a message names what lies between the lines that it is about"
+    )
+    await world.finish_lines()
+    await world.deliver_all()
+    assert await world.state() is OrderState.COMPLETED_WITH_FAILURES
+    world.queues.sent.clear()
+    assert (await world.subject.send_again(), world.queues.sent) == (0, [])
+
+
+@pytest.mark.parametrize("form", ["list", "inline"])
 @pytest.mark.parametrize("lost", range(7))
 async def test_an_order_completes_although_an_answer_is_lost(form: str, lost: int) -> None:
     """Whichever write of its row seems not to have taken place: the row says that it did, and the order goes on."""

@@ -208,6 +208,7 @@ class Disaster:
         raised_at: when the ledger's epoch was raised for the copy; ``None`` if it has none.
         authorities: the CAs.
         accepted: the states of devices when the ledger was accepted in the last run; none if it was not.
+        orders_under_way: how many there are.
     """
 
     scene: DeviceScene
@@ -216,11 +217,16 @@ class Disaster:
     raised_at: datetime | None = None
     authorities: Authorities = field(default_factory=Authorities)
     accepted: dict[str, DeviceState] = field(default_factory=dict)
+    orders_under_way: int = 0
 
     @property
     def lost(self) -> LostCertificates:
         """The certificates that are named as lost."""
         return LostCertificates.of(self.scene.table)
+
+    async def send_again(self) -> int:
+        """Send the messages of orders under way; it is asked for when the ledger is accepted."""
+        return self.orders_under_way if self.accepted else 0
 
     def copied(self) -> None:
         """Copy the ledger."""
@@ -250,6 +256,7 @@ class Disaster:
             "lists": Lists(),
             "lost": self.lost,
             "audit": AuditTable(self.scene.table("audit")),
+            "send_again": self.send_again,
         }
         common: dict[str, Any] = {
             "certificates": self.scene.certificates,
@@ -935,6 +942,20 @@ async def test_a_certificate_that_waited_in_the_copy_and_has_a_successor_is_not_
     assert [each.value for each in await scene.states()] == ["active", "superseded", "active"]
     record = await scene.record()
     assert [each.state.value for each in record.held] == ["active", "superseded", "active"]
+
+
+async def test_the_messages_of_orders_under_way_are_sent_again_when_the_ledger_has_everything() -> None:
+    """They were carried out after the copy, and are gone: the ledger waits for them."""
+    subject = await disaster("press")
+    subject.copied()
+    lines, _, _ = await subject.taken_back()
+    assert [line for line in lines if "under way" in line] == []
+    subject.put_back()
+    subject.orders_under_way = 3
+    lines, _, _ = await subject.taken_back()
+    assert [line for line in lines if "under way" in line] == [
+        "3 orders are under way, and the messages of their devices were sent again"
+    ]
 
 
 async def test_an_act_that_was_asked_for_long_ago_does_not_end_the_reading_of_the_log() -> None:

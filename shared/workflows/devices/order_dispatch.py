@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.messages import Queue
 from shared.contracts.orders import MESSAGE_LINES, DeviceRegistration
-from shared.domain.orders import LineState, all_dispatched, cut, dispatched
+from shared.domain.orders import OPEN_STATES, LineState, all_dispatched, cut, dispatched
 from shared.domain.rejections import RejectionKind
 from shared.domain.words import EventType
 from shared.errors import Rejected
@@ -20,7 +20,7 @@ from shared.workflows.devices.order_blobs import turn
 from shared.workflows.devices.order_lines import OrderLines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from datetime import datetime
 
     from shared.domain.orders import OrderLine, OrderRecord
@@ -95,6 +95,16 @@ class OrderDispatch:
                     group.create_task(tell(line))
             for message in messages(lines):
                 group.create_task(send(message))
+
+    async def send_open(self, order_id: str) -> None:
+        """Send the messages of the lines of an order that are not done."""
+        for state in sorted(OPEN_STATES):
+            async for batch in in_batches(self._in_state(order_id, state), PARTITION_LINES):
+                await self._send(batch)
+
+    async def _in_state(self, order_id: str, state: LineState) -> AsyncIterator[OrderLine]:
+        async for known in self.orders.lines_in(order_id, state):
+            yield known.record
 
     async def carry_on_with_list(self, known: Versioned[OrderRecord]) -> Versioned[OrderRecord]:
         """Dispatch the lines of an order's list, for some minutes at most.

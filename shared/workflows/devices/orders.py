@@ -54,6 +54,9 @@ _WATCH_PER_LINE = timedelta(milliseconds=25)
 _WATCH = (timedelta(seconds=1), timedelta(minutes=1))
 _COUNT_PER_LINE = timedelta(milliseconds=1)
 _OVERDUE = timedelta(minutes=15)
+_AHEAD = timedelta(days=1)
+"""No message that sees to an order is due later."""
+
 _BUSY = timedelta(seconds=5)
 _CLOCKS_APART = timedelta(minutes=5)
 _FAILED_SHOWN = 100
@@ -216,6 +219,23 @@ class DeviceOrders:
                 await self._hand_over(known, timedelta())
                 revived += 1
         return revived
+
+    async def send_again(self) -> int:
+        """Send the messages of all orders under way again: a ledger was put back, or a queue is lost, and they are gone.
+
+        Whoever gets a message a second time finds what is left to do.
+
+        Returns:
+            How many orders there were.
+        """
+        sent = 0
+        async for order in self.orders.unwatched(self.clock() + _AHEAD):
+            known = await self.orders.get(order.order_id)
+            if known is not None and known.record.state in UNDER_WAY:
+                await self.dispatch.send_open(order.order_id)
+                await self._hand_over(known, timedelta())
+                sent += 1
+        return sent
 
     def is_watched(self, order: OrderRecord) -> bool:
         """Tell whether a message sees to an order, or may still come."""

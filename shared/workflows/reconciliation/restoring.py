@@ -25,7 +25,7 @@ from shared.workflows.reconciliation.restored_revocations import RestoredRevocat
 from shared.workflows.status.revocation_lists import CRLS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from datetime import datetime
 
     from shared.ledger.audit_log import AuditTable
@@ -55,6 +55,7 @@ class Restoration:
         log: ``None`` where no log is kept.
         lost: the certificates of the log that can't be had again.
         audit: the ledger's own audit log, by which it is told what of the log's acts the copy has.
+        send_again: sends the messages of orders under way; gives how many orders there are.
         taking_in: enters certificates that are found.
         adoption: takes CAs, groups and devices over from the services, where the ledger is lost; ``None`` where it is
             an older one.
@@ -75,6 +76,7 @@ class Restoration:
     lost: LostCertificates
     audit: AuditTable
     epochs: Epochs
+    send_again: Callable[[], Awaitable[int]]
     clock: Clock
     taking_in: TakingIn
     adoption: Adoption | None = None
@@ -98,6 +100,8 @@ class Restoration:
         for line in waiting:
             yield line
         yield f"{await self.lists.publish_all()} CRLs were published"
+        if sent := await self.send_again():  # their messages may have been carried out after the copy, and be gone
+            yield f"{sent} orders are under way, and the messages of their devices were sent again"
         if failures:
             raise ExceptionGroup(f"{len(failures)} CAs and devices are not followed yet", failures)
         if begun is not None:
