@@ -221,7 +221,7 @@ class DeviceOrders:
         return revived
 
     async def send_again(self) -> int:
-        """Send the messages of all orders under way again: a ledger was put back, or a queue is lost, and they are gone.
+        """Send the messages of orders under way again: a ledger was put back, or a queue lost, and they may be gone.
 
         Whoever gets a message a second time finds what is left to do.
 
