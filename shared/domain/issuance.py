@@ -10,6 +10,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, REORDERABLE, DeviceRecord, Doors, described, on_hold
 from shared.domain.held_certificates import HELD_LIMIT, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.history import HISTORY_LIMIT
+from shared.domain.own_certificates import thumbprints_with
 from shared.domain.revocation import revoked_certificate
 from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
 from shared.errors import Conflict, Overtaken
@@ -254,7 +255,7 @@ def successor_issued(record: DeviceRecord, made: Committed, *, own_key: bool, at
         next_certificate=made.summary,
         bundle=made.bundle,
         own_key=own_key,
-        sha256_thumbprints=(*record.sha256_thumbprints, made.sha256_thumbprint)[-2:],
+        sha256_thumbprints=thumbprints_with(record, made.sha256_thumbprint),
         pending=None,
         held=record.with_held(certificate, *unused),
         generation=record.generation + 1,

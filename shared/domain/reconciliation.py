@@ -176,7 +176,8 @@ def _accepted_of(record: DeviceRecord, entry: Entry, want: Wanted, own: Own) -> 
     elif not disabled and (revoked := admitted & own.revoked):
         held = f"its individual enrollment accepts a certificate that is revoked: {_named(sorted(revoked))}"
         yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
-    elif not disabled and record.in_use and admitted != own.in_use_at_dps:
+    # What the ledger has never seen it can't put into an entry, which takes certificates whole.
+    elif not disabled and record.in_use and admitted - own.unseen != own.in_use_at_dps - own.unseen:
         held = f"its individual enrollment accepts {_named(sorted(admitted), 'no certificate')}"
         uses = f"{said}, and uses {_named(sorted(own.in_use_at_dps))}"
         yield _about(record, FindingKind.ENROLLMENT_CERTIFICATE, DPS, uses, held)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import IN_ITS_HUB, OUT_OF_SERVICE, REORDERABLE, DeviceRecord
 from shared.domain.history import HISTORY_LIMIT, HistoryEntry
+from shared.domain.own_certificates import thumbprints_with
 from shared.domain.revocation import former_revoked, revoked, revoked_certificate
 from shared.domain.wanted import revoked_before, wanted
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
@@ -220,7 +221,7 @@ def renewed_meanwhile(
     note = f"{_TAKEN_BACK}: certificate {certificate.serial_number}"
     common: dict[str, object] = {
         "bundle": made.bundle or record.bundle,
-        "sha256_thumbprints": (*record.sha256_thumbprints, made.sha256_thumbprint)[-2:],
+        "sha256_thumbprints": thumbprints_with(record, made.sha256_thumbprint),
         "pending": None,
     }
     if record.state in OUT_OF_SERVICE:

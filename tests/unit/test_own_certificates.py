@@ -30,3 +30,16 @@ def test_the_certificate_that_a_device_has_come_with_stays_in_its_hub(seen: HubI
 
 def test_what_is_known_by_sha_1_alone_is_written_so() -> None:
     assert Own(in_use=frozenset({USED_SHA1})).written_to(None) == [USED_SHA1]
+
+
+def test_what_the_hub_alone_has_told_is_written_as_it_was_told() -> None:
+    """One certificate by SHA-1, another one by SHA-256: the ledger can't work out the other hash of either."""
+    own = Own(in_use=frozenset({USED_SHA1, "C" * 64}), unseen=frozenset({USED_SHA1, "C" * 64}))
+    assert own.written_to(None) == [USED_SHA1, "C" * 64]
+
+
+def test_what_a_device_has_come_with_has_a_place_in_its_identity() -> None:
+    """An identity has two."""
+    told = frozenset({USED, "C" * 64})
+    own = Own(in_use=told | {NEXT, NEXT_SHA1}, waiting=frozenset({NEXT, NEXT_SHA1}), unseen=told)
+    assert own.written_to(identity(NEXT)) == [USED, NEXT]

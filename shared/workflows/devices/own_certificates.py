@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.certificates import CertificateState
 from shared.domain.given_settings import UNKNOWN
-from shared.domain.own_certificates import Own
+from shared.domain.own_certificates import Own, unseen_of
 from shared.pki import names
 from shared.pki.readable import load_certificates
 
@@ -37,13 +37,13 @@ async def own_certificates(devices: Devices, record: DeviceRecord, given: Given 
 
     used = of(record.in_use)
     revoked = of(each.serial_number for each in found if each.state is CertificateState.REVOKED)
-    if record.unseen:  # the hub's own word is all that is known of the certificate
-        used |= frozenset(record.sha256_thumbprints) - (revoked - used)
+    named = frozenset(unseen_of(record)) - (revoked - used)
     following = record.next_certificate
     return Own(
-        in_use=used,
-        all=used.union(*both.values()),
+        in_use=used | named,
+        all=named.union(*both.values()),
         revoked=revoked,
         waiting=of([following.serial_number]) if following else frozenset(),
+        unseen=named.difference(*both.values()),
         given=given,
     )

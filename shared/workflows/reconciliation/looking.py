@@ -15,7 +15,7 @@ from shared.domain.attestations import attestation_of
 from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import own_settings, place_of
 from shared.domain.given_settings import UNKNOWN, given_device_id, outdated
-from shared.domain.own_certificates import Own
+from shared.domain.own_certificates import Own, unseen_of
 from shared.domain.reconciliation import Seen, Unread, device_differences
 from shared.domain.treatments import FindingKind
 from shared.domain.unknown_devices import rogue_enrollment
@@ -178,5 +178,5 @@ def _looks_different(record: DeviceRecord, seen: Seen, given: Given, now: dateti
     # Of one that was taken over from the services they are all that is known of it.
     count = len(record.sha256_thumbprints if record.unseen else record.in_use)
     latest = record.sha256_thumbprints[-count:] if count else ()
-    own = Own(in_use=frozenset({*held, *latest}), given=given)
+    own = Own(in_use=frozenset({*held, *latest}), unseen=frozenset(unseen_of(record)), given=given)
     return next(device_differences(record, seen, own, now), None) is not None
