@@ -76,6 +76,42 @@ async def test_another_hub_that_others_have_opened_is_closed_since_it_was_shut_a
     assert let_in(scene) == set()
 
 
+async def test_an_identity_of_another_device_is_no_door_that_others_have_opened() -> None:
+    """DPS has the device under the id of another one, which is in the other hub by right."""
+    scene = await two_hubs(copied=None)
+    await scene.order("other", "drill")
+    scene.hubs.enter(OTHER, "drill", "AA")
+    known = await scene.known()
+    await scene.devices.replace(known, known.record.changed(device_id="drill"))
+    scene.provisioning.registrations["press"]["deviceId"] = "drill"
+    await scene.revoke(COMPROMISE)
+    began, scene.now = hubs_closed(await scene.record()), scene.now + timedelta(hours=1)
+    await scene.revoke(COMPROMISE, request_id="again")
+    record = await scene.record()
+    assert hubs_closed(record) == began
+    assert not any("let it in again" in (each.note or "") for each in record.history)
+
+
+async def test_a_hub_that_hangs_does_not_keep_the_other_doors_open_that_others_have_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is asked whether its own door was opened, which is only told, before any door is shut."""
+    scene = await two_hubs()
+    await scene.revoke(COMPROMISE)
+    scene.hubs.enter(OWN, "press", "AB" * 32)
+    monkeypatch.setattr("shared.workflows.devices.reopened.PATIENCE", 0.01)
+    get, never = scene.hubs.get, asyncio.Event()
+
+    async def hanging(hub: str, device_id: str) -> HubIdentity | None:
+        if hub == OTHER and (OWN, "press") in let_in(scene):
+            await never.wait()
+        return await get(hub, device_id)
+
+    monkeypatch.setattr(scene.hubs, "get", hanging)
+    await asyncio.wait_for(scene.revoke(COMPROMISE, request_id="again"), 5)
+    assert let_in(scene) == set()
+
+
 async def test_a_hub_that_has_no_identity_is_a_door_that_is_closed() -> None:
     scene = await two_hubs(copied=None)
     await scene.revoke(COMPROMISE)

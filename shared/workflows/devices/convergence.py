@@ -273,7 +273,7 @@ class DeviceConverger:
 
     async def _note_reopened(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """Note which doors others have opened, before they are shut and look as if they had been closed all along."""
-        opened = await reopened(known.record, self.provisioning, self.hub_doors.hubs)
+        opened = await reopened(known.record, self.provisioning, self.hub_doors)
         if not opened:
             return known
         at = self.clock()

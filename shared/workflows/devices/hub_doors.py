@@ -106,14 +106,23 @@ class HubDoors:
             record: of the device.
             known: places that it is known to have been in.
         """
-        own, ids = own_place(record), {record.registration_id}
+        own, ids = own_place(record), await self._ids(record)
+        places = {(hub, device_id) for hub in await self.linked.names() for device_id in ids}
+        places |= {(hub.lower(), device_id) for hub, device_id in known}
+        return places - ({(own[0].lower(), own[1])} if own else set())
+
+    async def ids_at(self, hub: str, record: DeviceRecord) -> set[str]:
+        """Give the ids under which a device may have identities in a hub."""
+        is_own = hub.lower() == (record.assigned_hub or "").lower()
+        return await self._ids(record) | ({record.device_id} if is_own and record.device_id else set())
+
+    async def _ids(self, record: DeviceRecord) -> set[str]:
+        ids = {record.registration_id}
         # An entry may have named the device id of another device: that one's identities are its own.
         if record.device_id not in {None, record.registration_id}:
             owner = await self.devices.owner_of(record.device_id or "")
             ids |= {record.device_id or ""} if owner in {None, record.registration_id} else set()
-        places = {(hub, device_id) for hub in await self.linked.names() for device_id in ids}
-        places |= {(hub.lower(), device_id) for hub, device_id in known}
-        return places - ({(own[0].lower(), own[1])} if own else set())
+        return ids
 
     async def _shut_one(self, record: DeviceRecord, place: Place, reason: str, *, delete: bool) -> None:
         if await self.hubs.get(*place) is None:
