@@ -65,10 +65,26 @@ def wanted(record: DeviceRecord, now: datetime) -> Wanted:
 
 def revoked_before(record: DeviceRecord, now: datetime) -> bool:
     """Tell whether a certificate that the device does not use is revoked, and would be let in by its group."""
-    return any(
-        each.state is CertificateState.REVOKED and each.serial_number not in record.in_use and not each.expired(now)
-        for each in record.held
+    return bool(_revoked_before(record, now))
+
+
+def may_take_revoked(record: DeviceRecord, now: datetime) -> bool:
+    """Tell whether the hub of a device may have got one of these: DPS has let the device in with it until now.
+
+    That is so if it was revoked since the services followed the record, or if a door may not be as it was left.
+    """
+    revoked = _revoked_before(record, now)
+    return bool(revoked) and (
+        record.doors is not Doors.OPEN or any(each.changed_in > record.converged for each in revoked)
     )
+
+
+def _revoked_before(record: DeviceRecord, now: datetime) -> list[HeldCertificate]:
+    return [
+        each
+        for each in record.held
+        if each.state is CertificateState.REVOKED and each.serial_number not in record.in_use and not each.expired(now)
+    ]
 
 
 def _reason_of(record: DeviceRecord) -> str:

@@ -26,7 +26,7 @@ from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.given_settings import Given, outdated
 from shared.domain.upkeep import brought_along, converged, opened_again, to_be_followed, told
-from shared.domain.wanted import revoked_before, wanted
+from shared.domain.wanted import may_take_revoked, wanted
 from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.telemetry import metrics
@@ -355,7 +355,7 @@ class DeviceConverger:
         follows = await self.own_entries.open(record, want, seen.entry, await self.leaves.in_use(want, seen.entry))
         if want.identity_enabled and seen.identity is not None:
             await self.hub_openings.open(record, seen.identity, want.reason)
-        if want.identity_enabled and revoked_before(record, self.clock()):
+        if want.identity_enabled and may_take_revoked(record, self.clock()):
             await self.hub_openings.take_no_revoked(record, want.reason)
         return follows
 

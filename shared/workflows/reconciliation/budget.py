@@ -20,8 +20,11 @@ _DPS, _VAULT, _QUERIES, _READS = "dps", "vault", "queries ", "reads "
 FOLLOWING = 3
 """DPS operations to have a device's own entry follow its group."""
 
+ARRIVAL, ARRIVAL_READS = 1 + FOLLOWING, 2
+"""DPS operations, and reads of its hub, to enter that a device has come with its next certificate."""
+
 LOOK = 2 + FOLLOWING
-"""DPS operations for a look at one device, at most: mostly nothing has to follow."""
+"""DPS operations for a look at one device, at most: mostly nothing has to follow. Few devices come meanwhile."""
 
 _WORTH = {_DPS: 1 + LOOK}
 """So much must be left of a share before a step is worth it: a page, and a look at one device on it. Else a call."""
@@ -51,9 +54,9 @@ class Budget:
         """Count a query of a hub."""
         self.calls[f"{_QUERIES}{hub.lower()}"] += 1
 
-    def reads(self, hub: str) -> None:
-        """Count a registry operation of a hub."""
-        self.calls[f"{_READS}{hub.lower()}"] += 1
+    def reads(self, hub: str, operations: int = 1) -> None:
+        """Count registry operations of a hub."""
+        self.calls[f"{_READS}{hub.lower()}"] += operations
 
     def can_query(self, hub: str) -> bool:
         """Tell whether a hub may be asked once more."""

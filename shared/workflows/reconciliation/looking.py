@@ -25,7 +25,7 @@ from shared.ledger.table import Stale
 from shared.ports.hubs import HubIdentity
 from shared.workflows.devices.arrivals import may_have_come
 from shared.workflows.devices.own_certificates import own_certificates
-from shared.workflows.reconciliation.budget import FOLLOWING
+from shared.workflows.reconciliation.budget import ARRIVAL, ARRIVAL_READS, FOLLOWING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,8 @@ class DeviceLook:
         given = await self.given(known.record)
         if outdated(known.record, given, self.clock()):
             budget.dps(FOLLOWING)
+            if known.record.assigned_hub and known.record.device_id:
+                budget.reads(known.record.assigned_hub)
             given = await self.converger.bring_along(registration_id)
             if (known := await self.devices.get(registration_id)) is None:
                 return []
@@ -81,6 +83,8 @@ class DeviceLook:
             await self.converger.follow(known)
             return []
         if isinstance(seen.identity, HubIdentity) and may_have_come(known.record, seen.identity.thumbprints):
+            budget.dps(ARRIVAL)
+            budget.reads(known.record.assigned_hub or "", ARRIVAL_READS)
             try:
                 arrived = await self.arrivals.follow(known.record)
             except Overtaken:  # by the renewal's own message, or by what was asked for meanwhile
