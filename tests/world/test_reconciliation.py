@@ -29,6 +29,7 @@ from shared.domain.findings import Difference, FindingRecord, FindingState
 from shared.domain.groups import CaReferences
 from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.passes import ReconciliationState
+from shared.domain.requests import RequestState
 from shared.domain.treatments import TREATMENTS, FindingKind, Policy
 from shared.domain.upkeep import pinned, to_be_followed
 from shared.domain.words import CertificateKind, DeviceState
@@ -856,6 +857,9 @@ async def test_a_pass_completes_a_renewal_whose_device_has_come_and_whose_messag
     assert record is not None
     assert (record.state, record.next_certificate, record.renewal) == (DeviceState.REGISTERED, None, None)
     assert len(fleet.told("CertificateRenewed")) == 1
+    request = await fleet.world.requests.find(Queue.RENEWAL_REQUESTS, "r1")
+    assert request is not None
+    assert request.record.state is RequestState.DONE
     if not lost:
         await fleet.world.done()
         assert len(fleet.told("CertificateRenewed")) == 1

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.contracts.messages import Queue
 from shared.domain import issuance
+from shared.domain.requests import part_key
 from shared.workflows.devices.assignments import registered
 from shared.workflows.devices.changes import change
 from shared.workflows.devices.own_certificates import own_certificates
@@ -40,6 +42,8 @@ class Arrivals:
     async def follow(self, device: DeviceRecord) -> DeviceRecord:
         """Complete the renewal of a device if it has come with what that has brought; give the device as it is then.
 
+        The request is done then as well, whether its message comes again or not.
+
         Raises:
             Overtaken: somebody else has completed it, or renewed the device again.
         """
@@ -48,7 +52,11 @@ class Arrivals:
             return device
         own = await own_certificates(self.devices, device)
         found = await registered(self.provisioning, self.hubs, device, own.waiting)
-        return device if found is None else await self.enter(device, renewal, found)
+        if found is None:
+            return device
+        after = await self.enter(device, renewal, found)
+        await self.converger.left.end_of(part_key(Queue.RENEWAL_REQUESTS, renewal))
+        return after
 
     async def enter(self, device: DeviceRecord, renewal: str, assignment: Assignment) -> DeviceRecord:
         """Enter that a device uses the certificate that a renewal has brought; give it as it is then.

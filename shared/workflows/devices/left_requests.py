@@ -38,7 +38,11 @@ class LeftRequests:
         device = await self.devices.get(left.registration_id)
         if device is None or not device.record.settled or left.act not in device.record.acts:
             return
-        known = await self.requests.at(left.request)
+        await self.end_of(left.request)
+
+    async def end_of(self, key: str) -> None:
+        """End a request that others have brought about, by the key of its row; its message may be gone."""
+        known = await self.requests.at(key)
         if known is None:
             return
         if known.record.state in ENDED:
