@@ -13,7 +13,7 @@ from shared.domain.attestations import references, signers
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import IN_SERVICE
 from shared.domain.groups import STATUS, GroupState
-from shared.domain.hub_authentication import SELF_SIGNED, lets_in
+from shared.domain.hub_authentication import SELF_SIGNED, lets_in, nobodys
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def _let_in_as(record: DeviceRecord, identity: HubIdentity, observed: Observed) 
     known = {each.thumbprint for each in observed.certificates.values()} | {*observed.thumbprints.values()}
     if record.unseen:  # the hub's own word is all that is known of the certificate
         known |= {*record.sha256_thumbprints}
+    if record.state is DeviceState.ISSUED:
+        known.add(nobodys(record.registration_id))
     for thumbprint in sorted(identity.thumbprints - known):
         yield f"the hub lets in a certificate that was never issued to the device: {thumbprint}"
     for serial, each in observed.certificates.items():

@@ -8,6 +8,7 @@ Azure/azure-iot-sdk-csharp issue 3360). So does the app.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ _LETS_IN: Final = {
 def lets_in(authentication: str) -> str:
     """Say whom an identity of a type lets in."""
     return _LETS_IN.get(authentication, f"whoever authenticates by {authentication!r}")
+
+
+def nobodys(registration_id: str) -> str:
+    """Give a thumbprint that no certificate has: an identity that has it alone lets nobody in.
+
+    It is what SHA-256 gives of a text that is not a certificate: the same each time, so that it is known again.
+    """
+    return sha256(f"nobody comes as {registration_id}".encode()).hexdigest().upper()
 
 
 def takes_only(identity: HubIdentity, thumbprints: Collection[str]) -> bool:

@@ -56,7 +56,7 @@ class Own:
     def written_to(self, seen: HubIdentity | None) -> list[str]:
         """Give what is written to an identity: SHA-256, as DPS writes them, or what else is known.
 
-        That with which a device has come is among them, if there is no room for all.
+        The certificate that a device has come with is among them, also if not all have room.
         """
         taken = self.taken_by(seen)
         written = sorted((_sha256(taken) | (taken & self.unseen)) or taken)

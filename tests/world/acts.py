@@ -11,6 +11,7 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RegisterBy
+from shared.workflows.reconciliation.budget import Budget
 from tests.world.services import HUB, OTHER
 from tests.world.world import DEVICE, GROUP, World, csr_of
 
@@ -158,6 +159,14 @@ async def _bring_along(world: World) -> None:
     await world.services.converger.bring_along(DEVICE)
 
 
+LOOK = "look at it in a pass"
+"""A pass of reconciliation looks at the device alone."""
+
+
+async def _look_at(world: World) -> None:
+    await world.services.reconciler.walk.look.differences(DEVICE, Budget())
+
+
 CHANGE_GROUP = "change the group"
 """DPS follows another policy of the device's group, and the ledger has entered that."""
 
@@ -179,6 +188,7 @@ ALL_CALLS: Mapping[str, Call] = {
     PUT_OTHERWISE: _put_entry(allocationPolicy="geoLatency", deviceId="another"),
     STRANGER: _change_entry,
     ALONG: _bring_along,
+    LOOK: _look_at,
     CHANGE_GROUP: _change_group,
     WITH_ID: _put_entry(deviceId="another"),
 }
@@ -220,6 +230,11 @@ async def waiting() -> World:
 
 async def renewing() -> World:
     return await _after(await registered(), "renew")
+
+
+async def come() -> World:
+    """The device has come with its next certificate, and nobody has looked since."""
+    return await _after(await registered(), "renew", "boot")
 
 
 async def renewed() -> World:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.devices import IN_ITS_HUB, Doors
 from shared.domain.entries import place_of
-from shared.domain.hub_authentication import SELF_SIGNED, takes_only
+from shared.domain.hub_authentication import SELF_SIGNED, nobodys, takes_only
 from shared.domain.unknown_identities import is_home
 from shared.ledger.table import Stale
 from shared.workflows.devices.hub_doors import own_place
@@ -81,13 +81,15 @@ class HubOpenings:
         """Have an identity take a device's own certificates, if it takes anything else; give it as it is then.
 
         A device that has not registered with its first certificate yet keeps the thumbprints of before: when they
-        change, that tells that it has.
+        change, that tells that it has. If anybody else could come with them, its identity lets nobody in until then.
         """
-        stays = seen.authentication == SELF_SIGNED and record.state not in IN_ITS_HUB
-        if stays or not own.written_to(seen) or takes_only(seen, own.taken_by(seen)):
+        taken, written = own.taken_by(seen), own.written_to(seen)
+        if record.state not in IN_ITS_HUB:
+            taken, written = (own.all or own.in_use) - own.revoked, [nobodys(record.registration_id)]
+        if not written or takes_only(seen, taken):
             return seen
         hub = record.assigned_hub or ""
-        return _as_seen(await self.hubs.set_thumbprints(hub, seen, own.written_to(seen), reason=reason), record)
+        return _as_seen(await self.hubs.set_thumbprints(hub, seen, written, reason=reason), record)
 
 
 def _as_seen(written: HubIdentity | None, record: DeviceRecord) -> HubIdentity:

@@ -17,9 +17,7 @@ PATIENCE = 5.0
 """Seconds for which a service may let the doors wait that are to be shut: what it would say is only told."""
 
 
-async def reopened(
-    record: DeviceRecord, provisioning: ProvisioningService, doors: HubDoors
-) -> tuple[ClosedDoor, ...]:
+async def reopened(record: DeviceRecord, provisioning: ProvisioningService, doors: HubDoors) -> tuple[ClosedDoor, ...]:
     """Give the doors that a record has as closed, and that let the device in; a service that fails says nothing."""
 
     async def look(door: ClosedDoor) -> bool:
