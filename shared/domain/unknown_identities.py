@@ -96,6 +96,27 @@ def elsewhere(record: DeviceRecord, hub: str, identity: HubIdentity, own: Own) -
     )
 
 
+def left_behind(record: DeviceRecord, hub: str, identity: HubIdentity) -> Difference:
+    """Give the difference of a disabled identity of a deleted device, in another hub than its own.
+
+    Args:
+        record: of the device.
+        hub: that has the identity.
+        identity: as it is there.
+    """
+    return Difference(
+        kind=FindingKind.IDENTITY_LEFT,
+        subject_kind=SubjectKind.DEVICE,
+        subject=record.registration_id,
+        ledger=f"the device is {record.state}",
+        service=f"this hub has the identity {identity.device_id!r}, which is disabled",
+        where=hub,
+        enrollment_group=record.enrollment_group,
+        certificate_authority=record.certificate.issuer if record.certificate else None,
+        identity=identity_seen(identity),
+    )
+
+
 def unknown_identity(hub: str, identity: HubIdentity, registration: Mapping[str, Any] | None) -> Difference:
     """Give the difference of an identity that the ledger knows no device for.
 

@@ -91,6 +91,32 @@ async def test_a_second_identity_of_a_device_that_is_shut_out_is_shut_at_once(re
     assert enabled(fleet) == set()
 
 
+@pytest.mark.parametrize("device_id", [DEVICE, "press-x"])
+async def test_one_of_a_deleted_device_is_left_and_is_deleted_although_it_is_disabled(device_id: str) -> None:
+    """The hub was put back to a time at which it was shut already."""
+    fleet = await two_hubs()
+    await fleet.world.devices.claim_device_id("press-x", DEVICE)
+    await asked(fleet, "delete")
+    fleet.world.hubs.enter(SECOND, device_id, OTHERS, enabled=False)
+    fleet.world.hubs.enter(SECOND, "of-others", OTHERS, enabled=False)
+    [found] = await fleet.look()
+    assert (found.kind, found.subject, found.where) == (FindingKind.IDENTITY_LEFT, DEVICE, SECOND)
+    assert found.service == f"this hub has the identity {device_id!r}, which is disabled"
+    mended = await fleet.reconciler.act(found.finding_id, Policy.MEND)
+    assert mended.state is FindingState.MENDED
+    assert {place for place in fleet.world.hubs.identities if place[0] == SECOND} == {(SECOND, "of-others")}
+    assert await fleet.look() == []
+
+
+async def test_a_disabled_one_of_a_device_that_is_not_deleted_is_left_alone() -> None:
+    for request in ((), ("revoke",), ("hold",)):
+        fleet = await two_hubs()
+        for each in request:
+            await asked(fleet, each)
+        fleet.world.hubs.enter(SECOND, DEVICE, OTHERS, enabled=False)
+        assert await fleet.look() == []
+
+
 async def test_one_of_a_device_in_service_with_its_own_certificate_was_left_behind() -> None:
     fleet = await two_hubs()
     fleet.world.hubs.enter(SECOND, DEVICE, await own(fleet))

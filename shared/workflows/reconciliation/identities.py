@@ -23,6 +23,7 @@ from shared.domain.unknown_identities import (
     elsewhere,
     identity_seen,
     is_home,
+    left_behind,
     lets_anybody_in,
     lets_in_by_certificate,
     lets_in_device,
@@ -30,6 +31,7 @@ from shared.domain.unknown_identities import (
     named_before,
     unknown_identity,
 )
+from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.rules.registration_ids import canonical_registration_id
 from shared.workflows.devices.own_certificates import own_certificates
@@ -68,18 +70,20 @@ class IdentityLook:
     clock: Clock
 
     async def suspicious(self, hub: str, identity: HubIdentity) -> bool:
-        """Tell whether an identity of a page is to be looked at alone. One that is disabled lets nobody in."""
-        if not identity.enabled:
-            return False
+        """Tell whether an identity of a page is to be looked at alone. One that is disabled lets nobody in.
+
+        Of a deleted device there is none, whatever its status.
+        """
         owner, record = await self._owner(identity.device_id)
         if record is not None:
-            return record.settled and not is_home(record, hub, identity.device_id)
-        return owner is None and lets_in_by_certificate(identity)
+            counts = identity.enabled or record.state is DeviceState.DELETED
+            return counts and record.settled and not is_home(record, hub, identity.device_id)
+        return identity.enabled and owner is None and lets_in_by_certificate(identity)
 
     async def differences(self, hub: str, device_id: str, budget: Budget) -> Sequence[Difference]:
         """Give what is wrong with an identity that is not the one which the ledger has of a device."""
         identity = await self.look.identity(hub, device_id, budget)
-        if identity is None or not identity.enabled:
+        if identity is None:
             return ()
         owner, record = await self._owner(device_id)
         if record is not None:
@@ -87,7 +91,7 @@ class IdentityLook:
             again = await self.devices.get(record.registration_id) if found is not None else None
             is_same = again is not None and again.record.stamp == record.stamp
             return (found,) if found is not None and is_same else ()
-        if owner is not None or not lets_in_by_certificate(identity):
+        if owner is not None or not identity.enabled or not lets_in_by_certificate(identity):
             return ()  # an operator has asked the app for its entry; or it is of others who share the hub
         found = await self._of_nobody(hub, identity, budget)
         if found is None or await self.devices.owner_of(device_id) is not None:
@@ -112,9 +116,11 @@ class IdentityLook:
         """Look at an identity that is a device's by its id."""
         if not record.settled or is_home(record, hub, identity.device_id):
             return None
+        if record.state is DeviceState.DELETED and not identity.enabled:
+            return left_behind(record, hub, identity)
         if record.shut_out or record.disabled:
             return self._open(record, hub, identity)
-        if not lets_anybody_in(identity):
+        if not identity.enabled or not lets_anybody_in(identity):
             return None
         budget.dps()
         registration = await self.provisioning.get_registration(record.registration_id)

@@ -292,12 +292,12 @@ class Mending:
         return bool(await self.identities.differences(finding.where, seen.device_id, Budget()))
 
     async def _delete_identity(self, finding: FindingRecord) -> None:
-        if finding.identity is not None:
-            await self._disable_identity(finding)
-            return
         record = (await device_of(self.devices, finding.subject)).record
-        if record.state is DeviceState.DELETED and record.device_id:
-            await self.hubs.delete(finding.where, record.device_id)
+        device_id = finding.identity.device_id if finding.identity else record.device_id
+        if record.state is DeviceState.DELETED and device_id:
+            await self.hubs.delete(finding.where, device_id)
+        elif finding.identity is not None:
+            await self._disable_identity(finding)
 
     async def _give_up(self, finding: FindingRecord) -> None:
         stale = partial(given_up, before=self.clock() - RESERVED_FOR, at=self.clock())
