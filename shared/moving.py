@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.commands import enrollment_group, hub_host, run
-from shared.ledger.devices import Devices
+from shared.ledger.stores import Ledger
 from shared.services import build
 from shared.workflows.reconciliation.moving import Moving, Plan
 
@@ -30,13 +30,15 @@ async def move(settings: Settings, plan: Plan, *, look: bool) -> int:
     """Have devices register again, or say who is to; give the exit status: 1 if some are left.
 
     Raises:
-        NotFound: the DPS does not have the group.
+        NotFound: the group does not exist, or the DPS does not have it.
         Rejected: the hub that they are to leave does not exist.
     """
     services = build(settings)
     clock = services.clock
+    ledger = Ledger.of(services.clients.tables.table, clock=clock)
     moving = Moving(
-        devices=Devices.of(services.clients.tables.table, clock=clock),
+        devices=ledger.devices,
+        groups=ledger.groups,
         provisioning=services.clients.provisioning,
         hubs=services.clients.hubs,
         converger=services.converger,

@@ -20,8 +20,9 @@ there by an entry that is still there and enabled. It is also an identity under 
 hub than its own, if that takes something else than the device's certificates. If an unknown identity takes a
 certificate of a device of yours, the finding names that device. If the certificate is revoked, or that device is shut
 out, it is `doorOpen` instead. The last two certificates of each device are compared with up to 1,000 unknown
-identities. `identityLeft` is also an identity with the device's own certificates in another hub than its own. An
-identity of others with a symmetric key is not a finding, since others may share the hub.
+identities. `identityLeft` is also an identity with the device's own certificates in another hub than its own, from ten
+minutes after DPS has assigned the device a hub. So is a disabled identity of a deleted device, in any hub. An identity
+of others with a symmetric key is not a finding, since others may share the hub.
 
 What is done by itself is a policy for each kind, in `RECONCILIATION_POLICY`: `report` (unless something else is set),
 `mend`, or `adopt`. Two kinds are always mended. By hand it is `POST /api/findings/{id}/mend`, `.../adopt`, or

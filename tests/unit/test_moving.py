@@ -36,6 +36,7 @@ async def nothing(_seconds: float) -> None:
 def moving(subject: Deployment, pause: Callable[[float], Awaitable[None]] = nothing) -> Moving:
     return Moving(
         devices=subject.app.converger.devices,
+        groups=subject.app.usable_groups.groups,
         provisioning=subject.provisioning,
         hubs=subject.hubs,
         converger=subject.app.converger,
@@ -266,6 +267,12 @@ async def test_nobody_is_sent_to_a_dps_that_does_not_have_the_group() -> None:
     del subject.provisioning.groups[GROUP]
     with pytest.raises(NotFound, match="does not have the enrollment group 'line', and would refuse its devices"):
         await moving(subject).left(Plan(enrollment_group=GROUP))
+
+
+async def test_a_group_that_never_was_is_said_to_not_exist() -> None:
+    subject = await Deployment().begin("press")
+    with pytest.raises(NotFound, match=r"^enrollmentGroup: the enrollment group 'nope' does not exist$"):
+        await moving(subject).left(Plan(enrollment_group="nope"))
 
 
 async def test_the_hubs_that_are_linked_to_the_dps_are_asked_for_by_one_and_kept_for_all() -> None:

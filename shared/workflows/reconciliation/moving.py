@@ -16,6 +16,7 @@ from shared.domain.devices import IN_ITS_HUB
 from shared.domain.entries import place_of
 from shared.domain.wanted import wanted
 from shared.errors import NotFound, Rejected
+from shared.workflows.groups.entries import existing
 from shared.workflows.many import pages
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
+    from shared.ledger.groups import Groups
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.devices.convergence import DeviceConverger
@@ -63,6 +65,7 @@ class Moving:
     """
 
     devices: Devices
+    groups: Groups
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     converger: DeviceConverger
@@ -75,7 +78,7 @@ class Moving:
         """Give the devices that are still to register again, in the order of the ledger; enter where others are.
 
         Raises:
-            NotFound: the DPS does not have the group, so it would refuse them.
+            NotFound: the group does not exist, or the DPS does not have it and would refuse its devices.
             Rejected: the hub that they are to leave does not exist.
         """
         await self._check(plan)
@@ -110,6 +113,7 @@ class Moving:
 
     async def _check(self, plan: Plan) -> None:
         """See that group and hub exist: nobody would be left in a hub whose name is mistyped."""
+        await existing(self.groups, plan.enrollment_group)
         if await self.provisioning.get_group(plan.enrollment_group) is None:
             raise NotFound.because(
                 f"the DPS does not have the enrollment group {plan.enrollment_group!r}, and would refuse its devices: "
