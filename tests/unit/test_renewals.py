@@ -244,3 +244,17 @@ async def test_a_renewed_device_is_in_the_hub_where_it_came_with_its_new_certifi
     record = await scene.record()
     assert (record.assigned_hub, record.device_id) == (HUB, "press")
     assert [each.note for each in record.history if each.note and "DPS has it in" in each.note] == []
+
+
+@pytest.mark.parametrize("second", [False, True])
+async def test_a_device_whose_identity_others_change_to_keys_is_not_taken_for_renewed(*, second: bool) -> None:
+    """It has registered with its former certificate again meanwhile. By an identity with keys nobody can tell."""
+    scene = await registered()
+    await scene.renewing("first")
+    scene.boot(await scene.certificate(1))
+    scene.now += timedelta(minutes=1)
+    scene.provisioning.registrations["press"]["lastUpdatedDateTimeUtc"] = scene.now.isoformat()
+    scene.hubs.enter("hub-1", "press", authentication="sas")
+    await scene.renewing("second" if second else "first")
+    assert (await scene.record()).in_use[0] == (await scene.serials())[0]
+    assert "CertificateRenewed" not in scene.events()

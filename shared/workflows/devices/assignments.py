@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.words import DeviceState
 from shared.errors import AwaitsDevice
 from shared.ports.registrar import Assignment, AssignmentFailed
 
@@ -89,7 +90,8 @@ async def registered(
     if identity is None:
         return None
     has_come = not identity.thumbprints.isdisjoint(thumbprints)
-    if not identity.thumbprints:
+    # One that is renewed may have registered since with the certificate that it has.
+    if not identity.thumbprints and device.state is not DeviceState.RENEWING:
         has_come = _since(registration, device.updated_at)
     return found if has_come else None
 
