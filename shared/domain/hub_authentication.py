@@ -39,7 +39,9 @@ def lets_in(authentication: str) -> str:
 def nobodys(registration_id: str) -> str:
     """Give a thumbprint that no certificate has: an identity that has it alone lets nobody in.
 
-    It is what SHA-256 gives of a text that is not a certificate: the same each time, so that it is known again.
+    It is what SHA-256 gives of a text that is not a certificate: the same each time, so that it is known again. A hub
+    takes 64 hexadecimal digits, and never sees what they are the hash of (MicrosoftDocs/azure-docs,
+    ``iot-edge-generate-device-identity-certs``: "Thumbprint values").
     """
     return sha256(f"nobody comes as {registration_id}".encode()).hexdigest().upper()
 
