@@ -6,7 +6,7 @@ import gc
 import os
 from typing import TYPE_CHECKING
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.side_by_side import share_of
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 gc.disable()  # until the tests are found: next to nothing of what is imported is garbage
 
 # The same inputs on every machine and in every run; the longer, random runs are in benchmarks/.
-settings.register_profile("same-every-time", derandomize=True, database=None, deadline=None)
+settings.register_profile(
+    "same-every-time",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # it reads the clock, and on a busy machine it fails
+)
 settings.load_profile("same-every-time")
 
 
