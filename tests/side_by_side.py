@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 MEASURED = REPOSITORY / ".devstack" / "coverage"
-FLOOR = 92.0
+FLOOR = 95.0
 """Percent of the branches; raise it whenever more are reached."""
 
 _ALONE = ("test_crashes", "test_zones", "test_api", "test_groups")
