@@ -208,6 +208,7 @@ def build(
             provisioning=provisioning,
             hubs=hubs,
             converger=devices.converger,
+            arrivals=devices.arrivals,
             group_work=groups,
             possession=possession,
             outbox=outbox,

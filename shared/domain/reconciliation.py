@@ -100,7 +100,8 @@ def _could_come_in(record: DeviceRecord, now: datetime) -> bool:
     return record.unseen or any(each.issued and not each.expired(now) for each in record.held)
 
 
-def _about(record: DeviceRecord, kind: FindingKind, where: str, ledger: str, service: str) -> Difference:
+def about(record: DeviceRecord, kind: FindingKind, where: str, ledger: str, service: str) -> Difference:
+    """Give a difference about a device: what the ledger says, and what a service does."""
     return Difference(
         kind=kind,
         subject_kind=SubjectKind.DEVICE,
@@ -126,7 +127,7 @@ def _entry(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -
     if (behind and record.shut_out) or outdated(record, own.given, now):
         return
     if (apart := settings_apart(settings, own_settings(entry))) is not None:
-        yield _about(record, FindingKind.ENROLLMENT_SETTINGS, DPS, *apart)
+        yield about(record, FindingKind.ENROLLMENT_SETTINGS, DPS, *apart)
 
 
 def _admission(record: DeviceRecord, entry: Entry | None, own: Own, now: datetime) -> Iterator[Difference]:
@@ -137,21 +138,21 @@ def _admission(record: DeviceRecord, entry: Entry | None, own: Own, now: datetim
     if want.shut:
         if entry is not None and not disabled:  # whoever it lets in: with a key, a device needs no certificate of ours
             held = f"an individual enrollment lets it in, and accepts {attestation_of(entry).words}"
-            yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+            yield about(record, FindingKind.DOOR_OPEN, DPS, said, held)
         elif entry is None and _could_come_in(record, now):
-            yield _about(record, FindingKind.DOOR_OPEN, DPS, said, "no individual enrollment keeps it out")
+            yield about(record, FindingKind.DOOR_OPEN, DPS, said, "no individual enrollment keeps it out")
         return
     if want.own_entry and want.entry_disabled and not disabled:
         held = "its individual enrollment is enabled" if entry else "it does not have an individual enrollment"
         said = f"{said}, and its individual enrollment is disabled"
-        yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+        yield about(record, FindingKind.DOOR_OPEN, DPS, said, held)
         return
     if entry is None:
         if want.own_entry and revoked_before(record, now):
             held = "no individual enrollment keeps out a certificate of it that is revoked"
-            yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+            yield about(record, FindingKind.DOOR_OPEN, DPS, said, held)
         elif want.own_entry:
-            yield _about(
+            yield about(
                 record,
                 FindingKind.ENROLLMENT_MISSING,
                 DPS,
@@ -170,17 +171,17 @@ def _accepted_of(record: DeviceRecord, entry: Entry, want: Wanted, own: Own) -> 
     by_its_own = present.kind is AttestationKind.CLIENT_CERTIFICATES
     if not by_its_own or admitted - (own.in_use if own.all is None else own.all):
         what = "other certificates" if by_its_own else present.words
-        yield _about(record, FindingKind.ENROLLMENT_FOREIGN, DPS, said, f"its individual enrollment accepts {what}")
+        yield about(record, FindingKind.ENROLLMENT_FOREIGN, DPS, said, f"its individual enrollment accepts {what}")
     elif disabled and not want.entry_disabled and record.state in IN_SERVICE:
-        yield _about(record, FindingKind.ENROLLMENT_DISABLED, DPS, said, "its individual enrollment is disabled")
+        yield about(record, FindingKind.ENROLLMENT_DISABLED, DPS, said, "its individual enrollment is disabled")
     elif not disabled and (revoked := admitted & own.revoked):
         held = f"its individual enrollment accepts a certificate that is revoked: {_named(sorted(revoked))}"
-        yield _about(record, FindingKind.DOOR_OPEN, DPS, said, held)
+        yield about(record, FindingKind.DOOR_OPEN, DPS, said, held)
     # What the ledger has never seen it can't put into an entry, which takes certificates whole.
     elif not disabled and record.in_use and admitted - own.unseen != own.in_use_at_dps - own.unseen:
         held = f"its individual enrollment accepts {_named(sorted(admitted), 'no certificate')}"
         uses = f"{said}, and uses {_named(sorted(own.in_use_at_dps))}"
-        yield _about(record, FindingKind.ENROLLMENT_CERTIFICATE, DPS, uses, held)
+        yield about(record, FindingKind.ENROLLMENT_CERTIFICATE, DPS, uses, held)
 
 
 def _identity(record: DeviceRecord, identity: HubIdentity | None, own: Own) -> Iterator[Difference]:
@@ -188,19 +189,19 @@ def _identity(record: DeviceRecord, identity: HubIdentity | None, own: Own) -> I
     said = f"the device is {_state(record)}"
     if identity is None:
         if record.state in IN_ITS_HUB:
-            yield _about(record, FindingKind.IDENTITY_MISSING, hub, said, "the hub has no identity for it")
+            yield about(record, FindingKind.IDENTITY_MISSING, hub, said, "the hub has no identity for it")
         return
     if record.shut_out or record.disabled:
         if identity.enabled:
-            yield _about(record, FindingKind.DOOR_OPEN, hub, said, "its identity is enabled")
+            yield about(record, FindingKind.DOOR_OPEN, hub, said, "its identity is enabled")
         elif record.state is DeviceState.DELETED:
-            yield _about(record, FindingKind.IDENTITY_LEFT, hub, said, "the hub has an identity for it")
+            yield about(record, FindingKind.IDENTITY_LEFT, hub, said, "the hub has an identity for it")
         return
     if record.state not in IN_ITS_HUB:
         return
     if not identity.enabled:
         why = f": {identity.reason}" if identity.reason else ""
-        yield _about(record, FindingKind.IDENTITY_DISABLED, hub, said, f"its identity is disabled{why}")
+        yield about(record, FindingKind.IDENTITY_DISABLED, hub, said, f"its identity is disabled{why}")
     yield from _taken(record, identity, own)
 
 
@@ -211,18 +212,18 @@ def _taken(record: DeviceRecord, identity: HubIdentity, own: Own) -> Iterator[Di
     said = f"the device is {_state(record)}, and uses {_named(record.in_use, 'a certificate that was not seen')}"
     if identity.authentication != SELF_SIGNED:
         held = f"its identity is of the type {identity.authentication!r}: it lets in {lets_in(identity.authentication)}"
-        yield _about(record, FindingKind.IDENTITY_AUTHENTICATION, hub, said, held)
+        yield about(record, FindingKind.IDENTITY_AUTHENTICATION, hub, said, held)
     elif not unknown:
         return
     elif own.all is None or unknown - own.all:
         held = f"its identity takes a certificate that was never issued here: {shown}"
-        yield _about(record, FindingKind.ROGUE_CERTIFICATE, hub, said, held)
+        yield about(record, FindingKind.ROGUE_CERTIFICATE, hub, said, held)
     elif unknown & own.revoked:
         held = f"its identity takes a certificate that is revoked: {shown}"
-        yield _about(record, FindingKind.DOOR_OPEN, hub, said, held)
+        yield about(record, FindingKind.DOOR_OPEN, hub, said, held)
     else:
         held = f"its identity takes a certificate that it does not use any more: {shown}"
-        yield _about(record, FindingKind.IDENTITY_CERTIFICATE, hub, said, held)
+        yield about(record, FindingKind.IDENTITY_CERTIFICATE, hub, said, held)
 
 
 def _moved(record: DeviceRecord, registration: Mapping[str, Any], given: Given) -> Iterator[Difference]:
@@ -233,10 +234,10 @@ def _moved(record: DeviceRecord, registration: Mapping[str, Any], given: Given) 
     said, (hub, device_id) = f"the device is in {record.assigned_hub or 'no hub'}", place
     if device_id != record.device_id and device_id != given_device_id(record.registration_id, given):
         ours = f"{said} as {record.device_id!r}" if record.device_id else said
-        yield _about(record, FindingKind.HUB_CHANGED, DPS, ours, registered_otherwise(hub, device_id))
+        yield about(record, FindingKind.HUB_CHANGED, DPS, ours, registered_otherwise(hub, device_id))
     elif hub.lower() != (record.assigned_hub or "").lower() or device_id != record.device_id:
         under = f" as {device_id!r}" if device_id != record.device_id else ""
-        yield _about(record, FindingKind.HUB_CHANGED, DPS, said, f"it is assigned to {hub}{under}")
+        yield about(record, FindingKind.HUB_CHANGED, DPS, said, f"it is assigned to {hub}{under}")
 
 
 def registered_otherwise(hub: str, device_id: str) -> str:
@@ -249,14 +250,14 @@ def open_elsewhere(record: DeviceRecord, identities: Mapping[str, HubIdentity]) 
     for hub, identity in identities.items():
         if identity.enabled and (record.shut_out or record.disabled):
             said = f"the device is {_state(record)}, and was in {record.assigned_hub or 'no hub'} last"
-            yield _about(record, FindingKind.DOOR_OPEN, hub, said, "this hub has an identity for it that is enabled")
+            yield about(record, FindingKind.DOOR_OPEN, hub, said, "this hub has an identity for it that is enabled")
 
 
 def _reserved(record: DeviceRecord, now: datetime) -> Iterator[Difference]:
     for each in record.held:
         if each.state is CertificateState.RESERVED and each.recorded_at < now - RESERVED_FOR:
             said = f"serial number {each.serial_number} is reserved since {each.recorded_at:%Y-%m-%d %H:%M} UTC"
-            yield _about(record, FindingKind.SERIAL_RESERVED, "ledger", said, "no certificate was committed with it")
+            yield about(record, FindingKind.SERIAL_RESERVED, "ledger", said, "no certificate was committed with it")
 
 
 def _state(record: DeviceRecord) -> str:
@@ -273,7 +274,7 @@ def taken_over(record: DeviceRecord, group: GroupRecord) -> Difference | None:
     own = record.enrollment_group
     if own is None or own == group.enrollment_group or not record.in_use or record.shut_out:
         return None
-    return _about(
+    return about(
         record,
         FindingKind.TAKEN_OVER,
         DPS,

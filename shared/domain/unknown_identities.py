@@ -10,6 +10,7 @@ from shared.domain.entries import place_of
 from shared.domain.findings import Difference, FindingRecord, FindingState, SubjectKind
 from shared.domain.hub_authentication import CERTIFICATE_AUTHORITY, NONE, SELF_SIGNED, lets_in
 from shared.domain.identities_seen import IdentitySeen
+from shared.domain.reconciliation import about
 from shared.domain.treatments import FindingKind
 
 if TYPE_CHECKING:
@@ -82,18 +83,12 @@ def elsewhere(record: DeviceRecord, hub: str, identity: HubIdentity, own: Own) -
         kind, held = FindingKind.IDENTITY_LEFT, "takes the device's own certificates"
     elif takes:
         held = f"{held}, which is not among the device's certificates"
-    return Difference(
-        kind=kind,
-        subject_kind=SubjectKind.DEVICE,
-        subject=record.registration_id,
-        ledger=f"the device is {record.state}, as {record.device_id or record.registration_id!r} in "
-        f"{record.assigned_hub or 'no hub'}",
-        service=f"this hub has the identity {identity.device_id!r}, which is enabled and {held}",
-        where=hub,
-        enrollment_group=record.enrollment_group,
-        certificate_authority=record.certificate.issuer if record.certificate else None,
-        identity=identity_seen(identity),
+    said = (
+        f"the device is {record.state}, as {record.device_id or record.registration_id!r} in "
+        f"{record.assigned_hub or 'no hub'}"
     )
+    shown = f"this hub has the identity {identity.device_id!r}, which is enabled and {held}"
+    return replace(about(record, kind, hub, said, shown), identity=identity_seen(identity))
 
 
 def left_behind(record: DeviceRecord, hub: str, identity: HubIdentity) -> Difference:
@@ -104,17 +99,9 @@ def left_behind(record: DeviceRecord, hub: str, identity: HubIdentity) -> Differ
         hub: that has the identity.
         identity: as it is there.
     """
-    return Difference(
-        kind=FindingKind.IDENTITY_LEFT,
-        subject_kind=SubjectKind.DEVICE,
-        subject=record.registration_id,
-        ledger=f"the device is {record.state}",
-        service=f"this hub has the identity {identity.device_id!r}, which is disabled",
-        where=hub,
-        enrollment_group=record.enrollment_group,
-        certificate_authority=record.certificate.issuer if record.certificate else None,
-        identity=identity_seen(identity),
-    )
+    shown = f"this hub has the identity {identity.device_id!r}, which is disabled"
+    found = about(record, FindingKind.IDENTITY_LEFT, hub, f"the device is {record.state}", shown)
+    return replace(found, identity=identity_seen(identity))
 
 
 def unknown_identity(hub: str, identity: HubIdentity, registration: Mapping[str, Any] | None) -> Difference:

@@ -37,6 +37,7 @@ from shared.workflows.devices.order_lists import listed
 from shared.workflows.intake.requests import asked_by
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from datetime import datetime
 
     from shared.contracts.orders import DeviceOrder
@@ -213,9 +214,8 @@ class DeviceOrders:
     async def revive(self) -> int:
         """Have the orders watched whose message is long overdue, since it was lost; give how many there were."""
         revived = 0
-        async for order in self.orders.unwatched(self.clock() - _OVERDUE):
-            known = await self.orders.get(order.order_id)
-            if known is not None and known.record.state in UNDER_WAY and not self.is_watched(known.record):
+        async for known in self._due(self.clock() - _OVERDUE):
+            if not self.is_watched(known.record):
                 await self._hand_over(known, timedelta())
                 revived += 1
         return revived
@@ -229,13 +229,18 @@ class DeviceOrders:
             How many orders there were.
         """
         sent = 0
-        async for order in self.orders.unwatched(self.clock() + _AHEAD):
+        async for known in self._due(self.clock() + _AHEAD):
+            await self.dispatch.send_open(known.record.order_id)
+            await self._hand_over(known, timedelta())
+            sent += 1
+        return sent
+
+    async def _due(self, at: datetime) -> AsyncIterator[Versioned[OrderRecord]]:
+        """Give the orders under way whose message is due by a time, each as it is now."""
+        async for order in self.orders.unwatched(at):
             known = await self.orders.get(order.order_id)
             if known is not None and known.record.state in UNDER_WAY:
-                await self.dispatch.send_open(order.order_id)
-                await self._hand_over(known, timedelta())
-                sent += 1
-        return sent
+                yield known
 
     def is_watched(self, order: OrderRecord) -> bool:
         """Tell whether a message sees to an order, or may still come."""

@@ -66,6 +66,7 @@ class DeviceWorkflows:
     Attributes:
         usable_groups: those that take devices.
         converger: has the services follow a device.
+        arrivals: completes renewals whose device has come.
         directory: lists devices.
         upkeep: keeps the lists as the records are.
     """
@@ -73,6 +74,7 @@ class DeviceWorkflows:
     bundles: Bundles
     usable_groups: UsableGroups
     converger: DeviceConverger
+    arrivals: Arrivals
     orders: OrderWorkflows
     certificate_requests: CertificateRequests
     renewals: Renewals
@@ -223,10 +225,14 @@ def device_workflows(
         previews=previews,
         settings=settings,
     )
+    arrivals = Arrivals(
+        devices=devices, provisioning=provisioning, hubs=hubs, bundles=bundles, converger=converger, clock=clock
+    )
     return DeviceWorkflows(
         bundles=bundles,
         usable_groups=usable_groups,
         converger=converger,
+        arrivals=arrivals,
         orders=orders,
         certificate_requests=CertificateRequests(
             requests=requests,
@@ -248,14 +254,7 @@ def device_workflows(
             devices=devices,
             groups=usable_groups,
             assignments=assignments,
-            arrivals=Arrivals(
-                devices=devices,
-                provisioning=provisioning,
-                hubs=hubs,
-                bundles=bundles,
-                converger=converger,
-                clock=clock,
-            ),
+            arrivals=arrivals,
             device_certificates=device_certificates,
             converger=converger,
             clock=clock,

@@ -20,6 +20,7 @@ from shared.pki.issuer_limits import BACKDATING
 from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import bundle_name, summary_of
 from shared.workflows.devices.changes import change, note
+from shared.workflows.devices.hub_doors import own_place
 from shared.workflows.devices.own_certificates import own_certificates
 
 if TYPE_CHECKING:
@@ -196,19 +197,18 @@ class TakingIn:
             The device as it is then.
         """
         record = known.record
-        renewal, hub, device_id = issuance.renewal_of(record), record.assigned_hub, record.device_id
-        if renewal is None or hub is None or device_id is None:
+        renewal, place = issuance.renewal_of(record), own_place(record)
+        if renewal is None or place is None:
             return known
         if not await self.is_used(record, (await own_certificates(self.devices, record)).waiting):
             return known
-        used = partial(issuance.renewed, request_id=renewal, hub=hub, device_id=device_id, at=self.clock())
+        used = partial(issuance.renewed, request_id=renewal, hub=place[0], device_id=place[1], at=self.clock())
         return await change(self.devices, record.registration_id, used, at=self.clock())
 
     async def is_used(self, record: DeviceRecord, thumbprints: Collection[str]) -> bool:
         """Tell whether a device's hub lets it in with a certificate of these thumbprints, and with nothing else."""
-        if not (record.assigned_hub and record.device_id):
-            return False
-        identity = await self.hubs.get(record.assigned_hub, record.device_id)
+        place = own_place(record)
+        identity = await self.hubs.get(*place) if place is not None else None
         return identity is not None and bool(identity.thumbprints) and identity.thumbprints <= {*thumbprints}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.ledger.findings import Findings, Reconciliations
-from shared.workflows.devices.arrivals import Arrivals
 from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.reconciliation.authorities import AuthorityLook
 from shared.workflows.reconciliation.budget import Share
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.authorities.possession import Possession
+    from shared.workflows.devices.arrivals import Arrivals
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.linked_hubs import LinkedHubs
@@ -46,6 +46,7 @@ def reconciler(
     provisioning: ProvisioningService,
     hubs: IotHubRegistries,
     converger: DeviceConverger,
+    arrivals: Arrivals,
     group_work: GroupWorkflows,
     possession: Possession,
     outbox: Outbox,
@@ -63,6 +64,7 @@ def reconciler(
         provisioning: the DPS.
         hubs: the hubs' registries.
         converger: has the services follow a device.
+        arrivals: completes renewals whose device has come.
         group_work: checks what is asked of groups, and has DPS follow them.
         possession: proves it to the services that want it proved.
         outbox: sends events.
@@ -87,14 +89,7 @@ def reconciler(
         linked=linked,
         enrollments=enrollments,
         converger=converger,
-        arrivals=Arrivals(
-            devices=devices,
-            provisioning=provisioning,
-            hubs=hubs,
-            bundles=bundles,
-            converger=converger,
-            clock=clock,
-        ),
+        arrivals=arrivals,
         clock=clock,
     )
     identities = IdentityLook(
