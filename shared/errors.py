@@ -44,6 +44,9 @@ REASONS_LIMIT = 12_000
 _REST_SIZE = 200
 """Characters of the reason that tells how many are left out."""
 
+REASONS_MOST = (REASONS_LIMIT + _REST_SIZE) // len(json.dumps({"field": "", "message": ""}))
+"""How many reasons are kept of a rejection at the very most: whoever has more need not write them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -81,12 +84,13 @@ class Rejected(DeviceFactoryError):
     Args:
         reasons: every cause found, at least one. As many are kept as an event and a row of a table can hold; the last
             one then says how many are not shown.
+        more: how many causes there are behind :data:`REASONS_MOST` of them.
     """
 
-    def __init__(self, *reasons: Reason) -> None:
+    def __init__(self, *reasons: Reason, more: int = 0) -> None:
         if not reasons:
             raise ValueError("a rejection needs at least one reason")
-        self.reasons = _bounded(reasons)
+        self.reasons = _bounded(reasons, more)
         super().__init__("; ".join(str(reason) for reason in self.reasons))
 
     def documented(self) -> tuple[dict[str, str], ...]:
@@ -211,15 +215,13 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def _bounded(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+def _bounded(reasons: tuple[Reason, ...], more: int) -> tuple[Reason, ...]:
     """Leave out the reasons beyond what can be recorded, and say so; what was bounded before stays as it is."""
     sizes = [len(json.dumps({"field": reason.field, "message": reason.message})) for reason in reasons]
-    if sum(sizes) <= REASONS_LIMIT + _REST_SIZE:
+    if not more and sum(sizes) <= REASONS_LIMIT + _REST_SIZE:
         return reasons
     kept = max(1, sum(total <= REASONS_LIMIT for total in accumulate(sizes)))
-    if kept == len(reasons):
+    left_out = len(reasons) - kept + more
+    if not left_out:
         return reasons
-    return (
-        *reasons[:kept],
-        Reason("", f"and {len(reasons) - kept} more; mend these first, then send it again"),
-    )
+    return (*reasons[:kept], Reason("", f"and {left_out} more; mend these first, then send it again"))

@@ -44,6 +44,9 @@ _HEAD = 32
 _SHORTEST = 24
 """Characters below which no text holds a key: "BEGIN PRIVATE KEY" and some base64."""
 
+_SHORTEST_JWK = len('{"kty":0,"d":""}')
+"""Characters below which no JSON text holds a private JWK."""
+
 _PEM = re.compile(
     r"-{0,5} ?BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}(?=(?:\s|\\{1,8}[rn])*[A-Za-z0-9+/])"
     r"[^\"']*?(?:-{0,5} ?END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-{0,5}|(?=\\{0,8}[\"'])|\Z)"
@@ -172,9 +175,18 @@ def private_keys(value: Any, place: str = "") -> Iterator[str]:
             if _is_private_jwk(each):
                 yield at
                 continue
-            waiting += [(f"{at}.{name}" if at else str(name), item) for name, item in reversed(each.items())]
+            waiting += [
+                (f"{at}.{name}" if at else str(name), item) for name, item in reversed(each.items()) if _can_hold(item)
+            ]
         elif isinstance(each, list):
-            waiting += [(f"{at}[{index}]", each[index]) for index in reversed(range(len(each)))]
+            waiting += [
+                (f"{at}[{index}]", each[index]) for index in reversed(range(len(each))) if _can_hold(each[index])
+            ]
+
+
+def _can_hold(value: Any) -> bool:
+    """Tell whether a value is long enough for a private key, or has others in it: most of a long list is neither."""
+    return len(value) >= _SHORTEST_JWK if isinstance(value, str) else isinstance(value, dict | list)
 
 
 def has_private_key(text: str) -> bool:

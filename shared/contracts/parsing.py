@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from shared.contracts.base import Contract
-from shared.errors import Reason, Rejected
+from shared.errors import REASONS_MOST, Reason, Rejected
 from shared.reading.json_text import read_json
 from shared.reading.text import text_of
 from shared.redaction import private_keys, without_secrets
@@ -80,7 +81,9 @@ def parse[C: Contract](contract: type[C], body: Any, *, field: str = "") -> C:
             body, by_name=False, by_alias=True, extra="ignore" if isinstance(body, OfLaterVersion) else None
         )
     except ValidationError as error:
-        raise Rejected(*(reason_of(contract, problem, field) for problem in error.errors())) from None
+        problems = error.errors(include_url=False)
+        reasons = (reason_of(contract, problem, field) for problem in problems[:REASONS_MOST])
+        raise Rejected(*reasons, more=len(problems[REASONS_MOST:])) from None
 
 
 def refuse_private_keys(body: Any, *, field: str = "") -> None:
@@ -143,7 +146,8 @@ def _shown(contract: type[BaseModel], problem: Any) -> str:
     return f"; it is {without_secrets(str(value))[:140]!r}"
 
 
-def _fields(contract: type[BaseModel]) -> dict[str, Any]:
+@cache
+def _fields(contract: type[BaseModel]) -> Mapping[str, Any]:
     """Give the annotations of a contract's fields by their names on the wire."""
     return {field.alias or name: field.annotation for name, field in contract.model_fields.items()}
 
@@ -173,12 +177,13 @@ _OWN_TEXT = frozenset(
 """Error types whose message names the value already, or must not."""
 
 
-def _secrets(contract: type[BaseModel]) -> set[str]:
+@cache
+def _secrets(contract: type[BaseModel]) -> frozenset[str]:
     """Give the fields whose values are never repeated."""
     fields = contract.model_fields.items()
-    return {
+    return frozenset(
         field.alias or name for name, field in fields if SecretStr in (field.annotation, *get_args(field.annotation))
-    }
+    )
 
 
 def decoded(content: str | bytes, what: str, *, field: str = "") -> Any:

@@ -28,7 +28,7 @@ from shared.contracts.messages import Queue, command, read_message
 from shared.contracts.orders import DeviceOrder, DeviceRequest, device_request
 from shared.contracts.parsing import parse
 from shared.domain.words import EventType, RevocationReason
-from shared.errors import Rejected
+from shared.errors import REASONS_MOST, Rejected
 
 
 def words(contract: type[Contract], body: Any) -> list[str]:
@@ -362,6 +362,17 @@ def test_a_pass_over_two_scopes_is_refused_in_our_words() -> None:
         Rejected, match=r"^give registrationId or enrollmentGroup, and not both; without both, everything is compared$"
     ):
         parse(ReconciliationRequest, body)
+
+
+@pytest.mark.parametrize("wrong", [2, REASONS_MOST - 1, REASONS_MOST, REASONS_MOST + 1, 2000])
+def test_how_many_problems_a_body_has_is_told_exactly(wrong: int) -> None:
+    """Though the reasons of many are not even written."""
+    unknown = {f"field{index}": 1 for index in range(wrong)}
+    with pytest.raises(Rejected) as caught:
+        parse(DeviceOrder, {"orderId": "1", "enrollmentGroup": "g", "devices": [{}], **unknown})
+    *shown, last = (each.message for each in caught.value.reasons)
+    left_out = re.match(r"and (\d+) more;", last)
+    assert len(shown) + (int(left_out[1]) if left_out else 1) == wrong
 
 
 def test_no_message_has_the_words_of_the_library_that_checks() -> None:
