@@ -302,28 +302,29 @@ def _built(picks: Picks, label: str, above: str) -> bytes:
     return signed(content, seeds.fixed_key(KeyAlgorithm.EC_P256, signer))
 
 
+_LEAF, _ANY_DEPTH, _NOTHING = der.sequence(), der.sequence(der.TRUE), der.sequence()
+_DEPTHS = [der.sequence(der.TRUE, der.integer(depth)) for depth in (0, 1, 2)]
+_SIGNS, _SIGNS_CERTIFICATES = b"\3\2\7\x80", b"\3\2\1\6"
+_CLIENT, _SERVER, _ANY_PURPOSE = (
+    der.sequence(der.object_identifier(dotted)) for dotted in ("1.3.6.1.5.5.7.3.2", "1.3.6.1.5.5.7.3.1", "2.5.29.37.0")
+)
+
+
 def _built_extensions(picks: Picks, label: str, above: str, *, wrong: bool) -> list[bytes]:
     is_leaf = label == NAME
-    leaf, any_depth = der.sequence(), der.sequence(der.TRUE)
-    depths = [der.sequence(der.TRUE, der.integer(depth)) for depth in (0, 1, 2)]
-    signs, signs_certificates = b"\3\2\7\x80", b"\3\2\1\6"
-    client, server, any_purpose = (
-        der.sequence(der.object_identifier(dotted))
-        for dotted in ("1.3.6.1.5.5.7.3.2", "1.3.6.1.5.5.7.3.1", "2.5.29.37.0")
-    )
     values: dict[str, bytes | None] = {
-        "2.5.29.19": picks.one_of((leaf, None)) if is_leaf else picks.one_of((any_depth, depths[2], depths[1])),
-        "2.5.29.15": picks.one_of((signs if is_leaf else signs_certificates, None)),
-        "2.5.29.37": picks.one_of((client, any_purpose, None)),
+        "2.5.29.19": picks.one_of((_LEAF, None)) if is_leaf else picks.one_of((_ANY_DEPTH, _DEPTHS[2], _DEPTHS[1])),
+        "2.5.29.15": picks.one_of((_SIGNS if is_leaf else _SIGNS_CERTIFICATES, None)),
+        "2.5.29.37": picks.one_of((_CLIENT, _ANY_PURPOSE, None)),
         "2.5.29.35": der.sequence(der.tagged(0x80, above.encode())),
         "2.5.29.14": der.octet_string(label.encode()),
     }
     if wrong:
         values |= picks.one_of(
             (
-                {"2.5.29.19": picks.one_of((leaf, any_depth, depths[0], None))},
-                {"2.5.29.15": picks.one_of((signs, signs_certificates, b"\3\1\0"))},
-                {"2.5.29.37": picks.one_of((server, der.sequence()))},
+                {"2.5.29.19": picks.one_of((_LEAF, _ANY_DEPTH, _DEPTHS[0], None))},
+                {"2.5.29.15": picks.one_of((_SIGNS, _SIGNS_CERTIFICATES, b"\3\1\0"))},
+                {"2.5.29.37": picks.one_of((_SERVER, _NOTHING))},
                 {"2.5.29.35": der.sequence(der.tagged(0x80, picks.one_of((b"another", b""))))},
                 {"1.2.3.4": b"\5\0"},
             )

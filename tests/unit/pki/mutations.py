@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import hashes
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from shared.pki import der as write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from shared.pki.signing_keys import PrivateKey
     from tests.unit.pki.picks import Picks
@@ -22,7 +23,7 @@ _OCTET_STRING, _BIT_STRING, _OBJECT_IDENTIFIER = 0x04, 0x03, 0x06
 _SHORT = 128
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """One element of DER: content, or elements in it, behind what stands before them (a bit string's first octet)."""
 
@@ -32,64 +33,66 @@ class Node:
     children: list[Node] = field(default_factory=list)
 
     def encoded(self) -> bytes:
-        content = self.prefix + (b"".join(child.encoded() for child in self.children) or self.content)
-        return bytes([self.tag]) + encoded_length(len(content)) + content
+        content = self.prefix + (b"".join([child.encoded() for child in self.children]) or self.content)
+        length = len(content)
+        return bytes((self.tag, length)) + content if length < _SHORT else _long(self.tag, content)
 
     def leaves(self) -> Iterator[Node]:
         """Give all nodes that have content of their own."""
-        if not self.children:
-            yield self
-        for child in self.children:
-            yield from child.leaves()
+        return (each for each in self._all() if not each.children)
 
     def parents(self) -> Iterator[Node]:
         """Give all nodes that have children, itself included."""
-        if self.children:
-            yield self
-        for child in self.children:
-            yield from child.parents()
+        return (each for each in self._all() if each.children)
+
+    def _all(self) -> Iterator[Node]:
+        """Give this node and all below it, in the order of their octets."""
+        waiting = [self]
+        while waiting:
+            each = waiting.pop()
+            yield each
+            waiting += reversed(each.children)
 
 
-def encoded_length(length: int) -> bytes:
-    if length < _SHORT:
-        return bytes([length])
+def _long(tag: int, content: bytes) -> bytes:
+    length = len(content)
     octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes([0x80 | len(octets)]) + octets
+    return bytes((tag, 0x80 | len(octets))) + octets + content
 
 
 def parsed(der: bytes) -> list[Node] | None:
     """Read elements one after the other; ``None`` where it is not DER. Looks into strings that hold elements, too."""
-    nodes, at = [], 0
-    while at < len(der):
-        header = _header(der, at)
-        if header is None:
+    nodes: list[Node] = []
+    at, size = 0, len(der)
+    while at < size:
+        if at + 2 > size:
             return None
-        begin, end = header
-        nodes.append(_node(der[at], der[begin:end]))
-        at = end
+        tag, length, begin = der[at], der[at + 1], at + 2
+        if length >= _SHORT:
+            octets = length - _SHORT
+            if not 0 < octets <= 4:
+                return None
+            length, begin = int.from_bytes(der[begin : begin + octets], "big"), begin + octets
+        at = begin + length
+        if at > size:
+            return None
+        nodes.append(_node(tag, der[begin:at]))
     return nodes
 
 
-def _header(der: bytes, at: int) -> tuple[int, int] | None:
-    """Give where the content of an element begins and ends."""
-    if at + 2 > len(der):
-        return None
-    length, begin = der[at + 1], at + 2
-    if length >= _SHORT:
-        octets = length - _SHORT
-        if not 0 < octets <= 4:
-            return None
-        length, begin = int.from_bytes(der[begin : begin + octets], "big"), begin + octets
-    return (begin, begin + length) if begin + length <= len(der) else None
-
-
 def _node(tag: int, content: bytes) -> Node:
-    prefix = 1 if tag == _BIT_STRING else 0
     if tag & _CONSTRUCTED or tag in {_OCTET_STRING, _BIT_STRING}:
+        prefix = 1 if tag == _BIT_STRING else 0
         children = parsed(content[prefix:]) if len(content) > prefix + 1 else None
         if children:
-            return Node(tag, prefix=content[:prefix], children=children)
+            return Node(tag, b"", content[:prefix], children)
     return Node(tag, content)
+
+
+@cache
+def _parts(other: bytes) -> list[Node]:
+    """Give the nodes with children of a file that is spliced from, and stays as it is."""
+    return [each for root in parsed(other) or () for each in root.parents()]
 
 
 _ED25519 = write.sequence(write.object_identifier("1.3.101.112"))
@@ -209,7 +212,7 @@ def _fill(parent: Node, index: int, value: int, _: bytes) -> None:
 
 def _graft(parent: Node, index: int, value: int, other: bytes) -> None:
     """Put an element of another file into this one."""
-    donors = [node for root in parsed(other) or () for node in root.parents()]
+    donors = _parts(other)
     if donors:
         parent.children[index] = donors[value % len(donors)]
 
@@ -277,9 +280,9 @@ def _vary(der: bytes, place: int, value: int, _: bytes) -> bytes:
 def _exchange(der: bytes, place: int, _: int, other: bytes) -> bytes:
     """Put another file's value of the same kind: a leaf's basic constraints into a CA, a CA's into a request."""
     nodes = parsed(der) or []
-    theirs = {named.children[0].content: named for node in parsed(other) or () for named in _named(node)}
-    pairs = [(own, theirs.get(own.children[0].content)) for node in nodes for own in _named(node)]
-    differing = [(own, their) for own, their in pairs if their is not None and their.encoded() != own.encoded()]
+    theirs = _named_parts(other)
+    pairs = [(own, theirs.get(own.children[0].content)) for node in nodes for own in _named(node.parents())]
+    differing = [(own, their[0]) for own, their in pairs if their is not None and their[1] != own.encoded()]
     if not differing:
         return der
     own, their = differing[place % len(differing)]
@@ -287,9 +290,15 @@ def _exchange(der: bytes, place: int, _: int, other: bytes) -> bytes:
     return b"".join(node.encoded() for node in nodes)
 
 
-def _named(node: Node) -> Iterator[Node]:
-    """Give the elements that begin with an identifier: extensions, attributes, algorithms."""
-    return (each for each in node.parents() if each.children[0].tag == _OBJECT_IDENTIFIER)
+@cache
+def _named_parts(other: bytes) -> Mapping[bytes, tuple[Node, bytes]]:
+    """Give the elements that begin with an identifier, and their octets, by the identifier."""
+    return {named.children[0].content: (named, named.encoded()) for named in _named(_parts(other))}
+
+
+def _named(parents: Iterable[Node]) -> Iterator[Node]:
+    """Choose the elements that begin with an identifier: extensions, attributes, algorithms."""
+    return (each for each in parents if each.children[0].tag == _OBJECT_IDENTIFIER)
 
 
 _OF_OCTETS = (_vary, _exchange, _flip, _truncate, _insert, _splice, _length_field)

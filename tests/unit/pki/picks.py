@@ -44,3 +44,11 @@ any_picks: st.SearchStrategy[Picks] = st.builds(Picks, st.binary(min_size=_OCTET
 def picked[T](build: Callable[[Picks], T]) -> st.SearchStrategy[T]:
     """Draw what is built by choices; in this form a failure is printed as the call that makes its input again."""
     return st.builds(build, any_picks)
+
+
+def overwritten(content: bytes, most: int, picks: Picks) -> bytes:
+    """Put other octets for one of a file's or several."""
+    octets = bytearray(content)
+    for _ in range(1 + picks.below(most)):
+        octets[picks.below(len(octets))] = picks.below(256)
+    return bytes(octets)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,12 @@ def armoured(der: bytes, label: str, width: int = 64) -> bytes:
     return b"\n".join((b"-----BEGIN %s-----" % label.encode(), *lines, b"-----END %s-----" % label.encode(), b""))
 
 
+@lru_cache(maxsize=64)
 def loaded(der: bytes) -> x509.Certificate | None:
-    """Load a certificate as whoever asks would, ``None`` if it is refused already."""
+    """Load a certificate as whoever asks would, ``None`` if it is refused already.
+
+    Most of those in a chain are the same every time, and are kept.
+    """
     try:
         return load_certificate(der)
     except (ValueError, x509.InvalidVersion):
