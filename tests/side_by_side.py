@@ -36,13 +36,13 @@ MEASURED = REPOSITORY / ".devstack" / "coverage"
 FLOOR = 95.0
 """Percent of the branches; raise it whenever more are reached."""
 
-_ALONE = ("test_crashes", "test_zones", "test_api", "test_groups")
+_ALONE = ("test_recovery", "test_crashes", "test_zones", "test_api", "test_groups")
 """The longest files of the end-to-end tests; each gets a stack of its own, the others share two."""
 
 _NOT_GENERATED = ("-m", "not hypothesis")
 """Leaves out what hypothesis makes input for, which it marks by itself."""
 
-_STACKS_OF_THEIR_OWN = ("test_planted_drift", "test_recovery", "test_telemetry")
+_STACKS_OF_THEIR_OWN = ("test_planted_drift", "test_foreign_attestations", "test_telemetry")
 """They start stacks by themselves, and one that is shared would run beside them for nothing."""
 
 IN_A_BROWSER = "tests/console"
@@ -59,7 +59,9 @@ _MANY_RUNS = (
 )
 """Files of the world's tests that do the same thousands of times, in ever other orders."""
 
-_AT_ONCE = 4 * (os.cpu_count() or 1)
+_AT_ONCE = 5 * (os.cpu_count() or 1)
+"""As many as leave no processor without work while the end-to-end tests wait."""
+
 _BELOW = ("nice", "-n", "10")
 
 
@@ -247,7 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.zones > 1:
         return _status(run_all(parts_apart(given.zones), at_once=_AT_ONCE // given.zones))
     if given.what == "prove":
-        return _status(run_all([Part("world, deeper", ("tests/world",), environment={"PROVE": "1"})]))
+        deeper = Part("world, deeper", ("tests/world",), environment={"PROVE": "1"})
+        return _status(run_all(_divided(deeper, _AT_ONCE), at_once=os.cpu_count() or 1))
     if given.what == "check":
         return _status(run_all(quick_parts()))
     if not os.environ.get("COVERAGE"):
