@@ -10,10 +10,11 @@ import signal
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devstack import auditing, rehearsal, traces, zones
+from devstack import zones
 from devstack.azurite import ACCOUNT, AzuriteMissing
 from devstack.stack import GENERATED, REPOSITORY, Options, Stack, StackError, write_owner_only
 from devstack.zoned_stack import ZonedStack
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WATCH_SECONDS = 0.5
+_PROGRAMS = {"audit": "devstack.auditing", "trace": "devstack.traces", "rehearse": "devstack.rehearsal"}
+"""Imported by who runs them: they bring Microsoft's SDKs, and a stack does not need those to start."""
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -190,12 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if given and given[0] in controls.COMMANDS:
         return controls.main(given, prog="python -m devstack", endpoints=Options().state_dir / "endpoints.json")
-    if given and given[0] == "audit":
-        return auditing.main(list(given[1:]))
-    if given and given[0] == "trace":
-        return traces.main(given[1:])
-    if given and given[0] == "rehearse":
-        return rehearsal.main(given[1:])
+    if given and given[0] in _PROGRAMS:
+        status: int = import_module(_PROGRAMS[given[0]]).main(list(given[1:]))
+        return status
     arguments = _arguments(given)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

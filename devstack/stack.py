@@ -21,10 +21,9 @@ from urllib.parse import urlsplit
 from devstack import azurite
 from devstack.functions_host.keys import Keys
 from emulator.controls import AUDIENCE
-from emulator.platform.configuration import HTTPS_PORT, ID_SCOPE, host_name_of
+from emulator.platform.configuration import HTTPS_PORT, ID_SCOPE, KEYS_PATH, host_name_of
 from emulator.platform.store import PRIVATE, PRIVATE_FOLDER
 from emulator.platform.tls import ensure_tls
-from emulator.services.sign_in import KEYS_PATH
 from shared.domain.callers import Role
 from shared.reading.queue_settings import CONNECTIONS
 

@@ -15,6 +15,9 @@ ID_SCOPE = "0ne00000001"
 HTTPS_PORT = 443
 """Of Azure's services; some of Microsoft's clients know no other."""
 
+KEYS_PATH = "/common/discovery/keys"
+"""Where the keys are that tokens of whoever signs in are signed with."""
+
 TENANT_ID = "7b9f36a2-5a0c-4c0e-9d58-3d1c6ef1b0a4"
 SUBSCRIPTION_ID = "c1f0c9a8-4f5d-4d3b-8a8e-0a4f2a7d9e10"
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from emulator.platform.configuration import KEYS_PATH
 from emulator.platform.identity.tokens import SignIn
 from emulator.protocols.wire import WireError
 
 if TYPE_CHECKING:
     from emulator.platform.context import Context
 
-KEYS_PATH = "/common/discovery/keys"
 _KINDS = ("user", "app")
 _SHAPE = 'The body must be {"kind": "user" or "app", "name": text, "roles": [text, ...], "audience": text}'
 _LIFETIME = timedelta(hours=1)

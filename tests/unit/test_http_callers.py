@@ -176,20 +176,24 @@ def test_the_address_is_the_one_that_the_platform_added(headers: dict[str, str],
     assert address_of(headers) == address
 
 
+LEVELS = """
+import json, os
+from shared.rules.zones import Zone
+from triggers.registration import app_of
+
+for entra in (False, True):
+    if not os.fork():  # functions are registered once in a process
+        found = app_of(Zone.STATUS, entra=entra).get_functions()
+        print(json.dumps({each.get_function_name(): each.get_trigger().auth_level.name for each in found}), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
 def test_only_with_app_service_authentication_the_host_lets_in_whoever_has_no_key() -> None:
     """The function that tells whether a key is one keeps its level."""
-    code = (
-        "import json, sys; from shared.rules.zones import Zone; from triggers.registration import app_of; "
-        "found = app_of(Zone.STATUS, entra=sys.argv[1] == 'entra').get_functions(); "
-        "print(json.dumps({each.get_function_name(): each.get_trigger().auth_level.name for each in found}))"
-    )
-
-    def levels(*given: str) -> dict[str, str]:
-        done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
-        said: dict[str, str] = json.loads(done.stdout)
-        return said
-
-    without, with_it = levels("none"), levels("entra")
+    done = subprocess.run([sys.executable, "-c", LEVELS], capture_output=True, text=True, check=True)
+    without, with_it = map(json.loads, done.stdout.splitlines())
     assert (without["health_ready"], without["console_access"], without["get_crl"]) == (
         "FUNCTION",
         "FUNCTION",
