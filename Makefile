@@ -82,7 +82,7 @@ package: setup ## write the package that is deployed to Azure
 
 sbom: setup ## write a bill of materials of what is deployed (CycloneDX)
 	@test -x .venv/sbom/bin/cyclonedx-py || { $(PY) -m venv .venv/sbom && \
-		.venv/sbom/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.txt; }
+		.venv/sbom/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sbom.txt; }
 	@mkdir -p .devstack
 	@.venv/sbom/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-format JSON \
 		--output-reproducible --output-file .devstack/sbom.json
@@ -108,22 +108,22 @@ docs: setup ## write the pages of docs/ that are made from code
 
 lock: setup ## pin all dependencies anew
 	@$(PY) -m pip install --quiet pip-tools
-	@for name in requirements requirements-dev requirements-sbom; do \
+	@for pair in app:requirements.txt dev:requirements/dev.txt sbom:requirements/sbom.txt; do \
 		.venv/bin/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 			--no-emit-find-links --strip-extras --allow-unsafe --no-header --annotation-style=line \
-			-o $$name.txt $$name.in; done
+			-o $${pair#*:} requirements/$${pair%:*}.in; done
 
 clean: ## remove what was installed and what the stack kept
 	rm -rf .venv .devstack node_modules
 
 # A stamp is newer than what it was made from, and is made anew when that changes: nothing is installed twice.
 
-$(STAMPS)/python: requirements-dev.txt
+$(STAMPS)/python: requirements/dev.txt
 	@python=$$(bash devstack/find-python.sh) || exit 1; \
 	 test -x $(PY) || { echo "making .venv with $$python"; "$$python" -m venv .venv \
 		|| { echo "this Python can't make virtual environments: on Debian install python3.13-venv" >&2; exit 1; }; }
 	@echo "installing the Python packages (once; a minute or two) ..."
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/node: package-lock.json

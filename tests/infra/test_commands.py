@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 FACTS = json.loads((Path(__file__).parent / "facts" / "commands.json").read_text(encoding="utf-8"))
 COMMANDS: Mapping[str, list[str]] = FACTS["commands"]
 PAGES = (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))
-PIPELINES = (REPOSITORY / "azure-pipelines.yml", *(REPOSITORY / ".github" / "workflows").glob("*.yml"))
+PIPELINES = (REPOSITORY / ".ci" / "azure-pipelines.yml", *(REPOSITORY / ".github" / "workflows").glob("*.yml"))
 
 
 def code_of(path: Path) -> str:

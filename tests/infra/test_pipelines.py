@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPOSITORY = INFRA.parent
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 TESTING = REPOSITORY / ".github" / "workflows" / "test.yml"
-AZURE_PIPELINE = REPOSITORY / "azure-pipelines.yml"
+AZURE_PIPELINE = REPOSITORY / ".ci" / "azure-pipelines.yml"
 AZURE_SCHEMA = Draft7Validator(
     json.loads(
         files("check_jsonschema").joinpath("builtin_schemas/vendor/azure-pipelines.json").read_text(encoding="utf-8")
