@@ -19,7 +19,7 @@ from shared.domain.audit_entries import AuditedAct
 from shared.domain.callers import Actor
 from shared.domain.certificates import CertificateState
 from shared.domain.doors import ClosedDoor
-from shared.domain.entry_changes import EntryChange
+from shared.domain.entry_wishes import EntryChange
 from shared.domain.held_certificates import HOLD, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.history import HistoryEntry, asked_by, with_entry
 from shared.domain.record import Part, Record

@@ -5,14 +5,11 @@ The record has a change until DPS has it. There is one at a time: whoever comes 
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from shared.domain.entries import device_id_of, new_enrollment, with_own_settings, with_values
+from shared.domain.entry_wishes import EntryWish
 from shared.domain.groups import STATUS
-from shared.domain.record import Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,59 +17,17 @@ if TYPE_CHECKING:
     from shared.domain.attestations import Entry
     from shared.domain.audit_entries import AuditedAct
     from shared.domain.devices import DeviceRecord
+    from shared.domain.entry_wishes import EntryChange
 
 
-class EntryWish(Part):
-    """What is wanted of an individual enrollment; the fields are those of the device's record."""
-
-    own_entry: bool
-    entry_disabled: bool
-    entry_settings: dict[str, Any] | None = None
-    entry_asked_at: datetime | None = None
-
-    @classmethod
-    def of(cls, record: DeviceRecord) -> Self:
-        """Give what a record has."""
-        return cls(**{name: getattr(record, name) for name in cls.model_fields})
-
-    def entered(self, record: DeviceRecord) -> DeviceRecord:
-        """Give a record with it."""
-        return record.changed(**{name: getattr(self, name) for name in type(self).model_fields})
+def wish_of(record: DeviceRecord) -> EntryWish:
+    """Give what is wanted of its individual enrollment."""
+    return EntryWish(**{name: getattr(record, name) for name in EntryWish.model_fields})
 
 
-class EntryChange(Part):
-    """What is to be changed in an individual enrollment, from when that was decided until DPS has it.
-
-    Attributes:
-        by: tells it from all others: the id of its entry in the audit log, if it has one.
-        etag: of the entry that was looked at; ``None`` if there was none. Another one is not changed.
-        gone: whether it is to be deleted.
-        values: settings by their place in the entry; ``None`` for what is to be taken out.
-        device_id: if that is to change.
-        status: if that is to change.
-        attestation: if that is to change, and of a new entry.
-        freed: device id that is its own no more.
-        follows: digest of the settings of its group that the entry has then; ``None`` if it does not follow a group.
-        generation: of the record that it was entered with.
-        before: what was wanted before: that is so again if DPS refuses it.
-    """
-
-    by: str
-    etag: str | None = None
-    gone: bool = False
-    values: dict[str, Any] = Field(default_factory=dict)
-    device_id: str | None = None
-    status: str | None = None
-    attestation: dict[str, Any] | None = None
-    freed: str | None = None
-    follows: str | None = None
-    generation: int = 0
-    before: EntryWish | None = None
-
-    @property
-    def opens(self) -> bool:
-        """Whether DPS may let somebody in by it who was kept out. If the entry is deleted, a group decides."""
-        return self.status != "disabled"
+def with_wish(record: DeviceRecord, wish: EntryWish) -> DeviceRecord:
+    """Give a record with what is wanted of its individual enrollment."""
+    return record.changed(**{name: getattr(wish, name) for name in EntryWish.model_fields})
 
 
 def asked_for_of(record: DeviceRecord | None) -> Mapping[str, Any] | None:
@@ -87,8 +42,8 @@ def asked_for_of(record: DeviceRecord | None) -> Mapping[str, Any] | None:
 def decided(record: DeviceRecord, change: EntryChange, wish: EntryWish) -> DeviceRecord:
     """Enter what an operator wants; from now on it comes about, whoever sees to it."""
     generation = record.generation + 1
-    entered = change.changed(generation=generation, before=EntryWish.of(record))
-    return wish.entered(record).changed(entry_change=entered, generation=generation)
+    entered = change.changed(generation=generation, before=wish_of(record))
+    return with_wish(record, wish).changed(entry_change=entered, generation=generation)
 
 
 def changed_entry(record: DeviceRecord, change: EntryChange, present: Entry | None) -> Entry | None:
@@ -125,7 +80,7 @@ def withdrawn(record: DeviceRecord, by: str) -> DeviceRecord:
     change = record.entry_change
     if change is None or change.by != by or change.before is None:
         return record
-    return change.before.entered(_without_change(record)).changed(audited=_without_act(record, change))
+    return with_wish(_without_change(record), change.before).changed(audited=_without_act(record, change))
 
 
 def overtaken(record: DeviceRecord) -> DeviceRecord:

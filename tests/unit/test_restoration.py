@@ -21,7 +21,8 @@ from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.devices import Doors
-from shared.domain.entry_changes import EntryChange, EntryWish, decided
+from shared.domain.entry_changes import decided, wish_of
+from shared.domain.entry_wishes import EntryChange
 from shared.domain.groups import GroupState
 from shared.domain.lost_certificates import LostCertificate
 from shared.domain.restores import RestorationRecord
@@ -446,7 +447,7 @@ async def test_an_entry_that_an_operator_enables_at_this_moment_shuts_nobody_out
     subject = await disaster("press")
     await subject.scene.enrollments.disable("press", if_match=None)
     known, entry = await subject.scene.known(), subject.scene.provisioning.enrollments["press"]
-    wish = EntryWish.of(known.record).changed(entry_disabled=False)
+    wish = wish_of(known.record).changed(entry_disabled=False)
     asked_for = decided(known.record, EntryChange(by="audited", etag=entry["etag"], status="enabled"), wish)
     await subject.scene.devices.enter_unsettled(unsettled(asked_for, subject.scene.now))
     await subject.scene.devices.replace(known, asked_for)

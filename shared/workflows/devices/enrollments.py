@@ -23,7 +23,8 @@ from shared.domain.entries import (
     with_named,
     with_own_settings,
 )
-from shared.domain.entry_changes import EntryChange, EntryWish, asked_for_of, decided, withdrawn
+from shared.domain.entry_changes import asked_for_of, decided, wish_of, with_wish, withdrawn
+from shared.domain.entry_wishes import EntryChange, EntryWish
 from shared.domain.given_settings import UNKNOWN
 from shared.domain.upkeep import audited
 from shared.domain.wanted import wanted
@@ -267,7 +268,8 @@ class IndividualEnrollments:
         """
         record = known.record
         if record.shut_out:
-            return (await self.devices.replace(known, act.wish.changed(entry_asked_at=None).entered(record))).record
+            after = with_wish(record, act.wish.changed(entry_asked_at=None))
+            return (await self.devices.replace(known, after)).record
         after = audited(decided(record, act.change, act.wish), acting.audited())
         await note(self.devices, record, after, at=self.clock())
         return (await self.devices.replace(known, after)).record
@@ -293,7 +295,7 @@ class IndividualEnrollments:
             if outcome.by == by:
                 return outcome.entry
             _check_not_shut(record)
-            if EntryWish.of(record).changed(entry_asked_at=entered.entry_asked_at) == EntryWish.of(entered):
+            if wish_of(record).changed(entry_asked_at=entered.entry_asked_at) == wish_of(entered):
                 return await self.find(registration_id)  # somebody else has brought it about
             raise hindered
         await change(self.devices, registration_id, partial(withdrawn, by=by), at=self.clock())

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
-    from shared.domain.entry_changes import EntryChange
+    from shared.domain.entry_wishes import EntryChange
     from shared.ledger.devices import Devices
     from shared.ledger.table import Versioned
     from shared.ports.provisioning import ProvisioningService
