@@ -9,6 +9,8 @@ from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, with_example
 from shared.domain.orders import OrderState
 
+BundleFormat = Literal["pem", "pfx"]
+
 _BUNDLE = {
     "registrationId": "press-1",
     "state": "included",
@@ -59,6 +61,6 @@ class ArchiveManifest(Contract):
 
     order_id: str
     state: OrderState
-    format: Literal["pem", "pfx"]
+    format: BundleFormat
     devices: list[ArchivedBundle]
     is_more: bool

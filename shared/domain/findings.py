@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -166,7 +166,7 @@ class FindingRecord(Record):
 
 def found(difference: Difference, before: FindingRecord | None, *, at: datetime, reconciliation: str) -> FindingRecord:
     """Give the finding of a difference that is there now. One that somebody has closed stays closed while it lasts."""
-    seen = {
+    seen: dict[str, Any] = {
         "ledger": difference.ledger,
         "service": difference.service,
         "seen_at": at,
@@ -178,7 +178,7 @@ def found(difference: Difference, before: FindingRecord | None, *, at: datetime,
     if before is not None and before.state in {FindingState.OPEN, FindingState.CLOSED}:
         return before.changed(**seen)
     if before is not None:
-        again = {"state": FindingState.OPEN, "since": at, "told": False}
+        again: dict[str, Any] = {"state": FindingState.OPEN, "since": at, "told": False}
         again |= dict.fromkeys(("ended_at", "problem", "comment"))
         return before.changed(**seen, **again, occurrence=before.occurrence + 1)
     return FindingRecord(

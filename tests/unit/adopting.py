@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.orders import DeviceRegistration
-from shared.domain.orders import OrderLine
-from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
+from shared.domain.orders import LineState, OrderLine
+from shared.domain.words import CertificateKind, RegisterBy, RevocationReason
 from shared.ports.ca_certificates import VerifiedAuthority
 from shared.restoration import carried_out, restoration_of
 from shared.services import build
@@ -169,7 +169,7 @@ class Deployment:
         line = OrderLine(
             order_id=f"order-{device}",
             line=0,
-            state=DeviceState.ORDERED,
+            state=LineState.ORDERED,
             requested_id=device,
             registration_id=device,
             enrollment_group=GROUP,

@@ -14,7 +14,7 @@ from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.contracts.orders import DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.orders import OrderLine
+from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
 from shared.errors import Deferred, NotFound
 from shared.pki import names
@@ -366,7 +366,7 @@ class DeviceScene:
                 OrderLine(
                     order_id=order_id,
                     line=0,
-                    state=DeviceState.ORDERED,
+                    state=LineState.ORDERED,
                     requested_id=device,
                     registration_id=device,
                     enrollment_group="line",

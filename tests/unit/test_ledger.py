@@ -47,7 +47,7 @@ def line(index: int = 0, **fields: Any) -> OrderLine:
     return OrderLine(
         order_id="o",
         line=index,
-        state=DeviceState.ORDERED,
+        state=LineState.ORDERED,
         requested_id="A",
         enrollment_group="g",
         register_by=RegisterBy.SERVICE,

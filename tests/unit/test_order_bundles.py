@@ -10,7 +10,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from shared.contracts.answers_bundles import ArchiveManifest
+from shared.contracts.answers_bundles import ArchiveManifest, BundleFormat
 from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.words import RegisterBy
@@ -72,7 +72,12 @@ def subject(scene: DeviceScene) -> OrderBundles:
 
 
 async def fetch(
-    scene: DeviceScene, *, wanted: str = "pem", caller: str = "installer", size: int = 100, after: str | None = None
+    scene: DeviceScene,
+    *,
+    wanted: BundleFormat = "pem",
+    caller: str = "installer",
+    size: int = 100,
+    after: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, bytes], str | None]:
     """Give the manifest, the files by name, and the continuation."""
     archive = await subject(scene).archive("order", wanted=wanted, caller=caller, size=size, continuation=after)

@@ -29,8 +29,8 @@ from shared.adapters.breakers import ServiceSilent
 from shared.adapters.sdk_errors import is_outage, role_missing, unusable_key
 from shared.contracts.messages import Queue, attempts_of, command, read_message
 from shared.contracts.orders import DeviceRegistration
-from shared.domain.orders import OrderLine
-from shared.domain.words import DeviceState, RegisterBy
+from shared.domain.orders import LineState, OrderLine
+from shared.domain.words import RegisterBy
 from shared.errors import Deferred, Rejected
 from shared.ledger.in_hand import InHandRows
 from shared.ledger.orders import Orders
@@ -246,7 +246,7 @@ class Delivered(func.QueueMessage):
 async def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(monkeypatch)
     line = OrderLine(
-        order_id="1", line=0, state=DeviceState.ORDERED, requested_id="press", enrollment_group="line",
+        order_id="1", line=0, state=LineState.ORDERED, requested_id="press", enrollment_group="line",
         register_by=RegisterBy.SERVICE, accepted_at=NOW,
     )  # fmt: skip
     await made.orders.insert_lines([line])

@@ -67,7 +67,7 @@ class Scene(AuthorityScene):
 
 def brought(*chain: x509.Certificate, key: PrivateKey = KEY, custody: KeyCustody | None = None) -> AuthorityImport:
     plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return AuthorityImport(pem=plain + written(*chain), custody=custody)
+    return AuthorityImport(pem=SecretStr(plain + written(*chain)), custody=custody)
 
 
 def written(*chain: x509.Certificate) -> str:

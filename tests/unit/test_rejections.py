@@ -14,7 +14,7 @@ from shared.contracts.orders import DeviceOrder, DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.rejections import RejectionState
-from shared.domain.words import DeviceState, RegisterBy
+from shared.domain.words import RegisterBy
 from shared.errors import Conflict, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Filters
@@ -59,7 +59,7 @@ async def test_an_order_says_which_of_its_devices_waits_for_a_replay() -> None:
     line = OrderLine(
         order_id="1",
         line=0,
-        state=DeviceState.ORDERED,
+        state=LineState.ORDERED,
         requested_id="press",
         enrollment_group="line",
         register_by=RegisterBy.SERVICE,
@@ -89,7 +89,7 @@ async def test_every_open_line_of_a_message_says_that_it_waits() -> None:
         OrderLine(
             order_id="1",
             line=index,
-            state=DeviceState.REGISTERED if index == 1 else DeviceState.ORDERED,
+            state=LineState.REGISTERED if index == 1 else LineState.ORDERED,
             requested_id=f"press-{index}",
             enrollment_group="line",
             register_by=RegisterBy.SERVICE,
@@ -311,7 +311,7 @@ async def test_an_order_line_loses_its_old_reason_when_its_message_is_replayed()
     """It does not wait for a replay any more."""
     kept = Kept()
     orders = kept.subject.orders
-    line = OrderLine(order_id="1", line=0, state=DeviceState.ORDERED, requested_id="press", enrollment_group="line",
+    line = OrderLine(order_id="1", line=0, state=LineState.ORDERED, requested_id="press", enrollment_group="line",
                      register_by=RegisterBy.SERVICE, accepted_at=NOW)  # fmt: skip
     await orders.insert_lines([line])
     text = command(Queue.DEVICE_REGISTRATIONS, DeviceRegistration(order_id="1", line=0), traceparent=None, at=NOW)

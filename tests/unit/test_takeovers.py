@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.authorities import AuthorityRecord, AuthorityState
+from shared.domain.authorities import AuthorityRecord, AuthorityState, WantedAuthority
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
 from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
@@ -25,7 +25,7 @@ async def scene_with(group: dict[str, Any], registrations: list[str]) -> tuple[D
         GroupRecord(enrollment_group="foreign", state=GroupState.ENABLED, updated_at=NOW, last_request="r", **group)
     )
     issuers = Authorities(FakeTable())
-    for name, wanted in ((ISSUER, {"validity": None}), ("brought-along", None)):
+    for name, wanted in ((ISSUER, WantedAuthority()), ("brought-along", None)):
         await issuers.try_insert(
             AuthorityRecord(
                 name=name, kind=CertificateKind.INTERMEDIATE, state=AuthorityState.REQUESTED, key_algorithm="ec-p256",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import azure.functions as func
 from pydantic import Field
 
+from shared.contracts.answers_bundles import BundleFormat
 from shared.contracts.answers_devices import Order, OrderPage, OrderResultPage
 from shared.contracts.ids import EnrollmentGroupId, RequestId, path_value
 from shared.contracts.messages import MESSAGE_LIMIT, Queue
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 
+_FORMATS: tuple[BundleFormat, ...] = ("pem", "pfx")
 _OF_CSV = ("orderId", "enrollmentGroup", "registerBy", "validityDays", "progressEvery")
 _WAY_OUT = ": put the devices of a large order into a blob and name it in devicesUrl"
 
@@ -329,7 +331,7 @@ ZIP = "application/zip"
     ],
     refuses={404},
     parameters=(
-        Parameter("format", "what bundles are wanted as", Annotated[Literal["pem", "pfx"], Field(default="pem")]),
+        Parameter("format", "what bundles are wanted as", Annotated[BundleFormat, Field(default="pem")]),
         *PAGING,
         IDEMPOTENCY_KEY,
     ),
@@ -343,7 +345,7 @@ async def get_order_bundles(services: Services, request: func.HttpRequest) -> fu
 
     Each goes to one caller, as it does alone; the same caller gets the same archive again.
     """
-    order_id, wanted = order_id_of(request), chosen(request, "format", ("pem", "pfx")) or "pem"
+    order_id, wanted = order_id_of(request), chosen(request, "format", _FORMATS) or "pem"
     size = page_size_of(request)
     archive = await services.order_bundles.archive(
         order_id, wanted=wanted, caller=holder_of(request), size=size, continuation=continuation_of(request)

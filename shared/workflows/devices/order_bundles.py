@@ -23,6 +23,7 @@ from shared.errors import Conflict, Deferred, Gone, NotFound, Rejected
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from shared.contracts.answers_bundles import BundleFormat
     from shared.domain.orders import OrderLine
     from shared.ledger.devices import Devices
     from shared.workflows.devices.directory import DeviceDirectory, HandedOut
@@ -64,7 +65,9 @@ class OrderBundles:
     directory: DeviceDirectory
     clock: Clock
 
-    async def archive(self, order_id: str, *, wanted: str, caller: str, size: int, continuation: str | None) -> Archive:
+    async def archive(
+        self, order_id: str, *, wanted: BundleFormat, caller: str, size: int, continuation: str | None
+    ) -> Archive:
         """Hand out the bundles of the next devices of an order.
 
         Args:

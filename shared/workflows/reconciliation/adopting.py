@@ -161,7 +161,7 @@ class Adoption:
         place, group = self.there.places.get(names.thumbprint(found.certificate)), self._group_of(found.name)
         kind = CertificateKind.INTERMEDIATE if above else CertificateKind.ROOT
         algorithm = algorithm_of(found.certificate.public_key())
-        described = installed(found.issuer, above[:at], "certificate")
+        described: dict[str, Any] = installed(found.issuer, above[:at], "certificate")
         # As it is asked for when nothing is said: then the same request finds it.
         wanted = AuthorityDefinition(
             name=found.name,
