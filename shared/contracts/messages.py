@@ -221,8 +221,9 @@ def left_behind(text: str, queue: Queue, *, asked_at: datetime) -> str | None:
     if made >= COPIES_LIMIT:
         return None
     copy = put_back(text, queue, asked_at=asked_at, attempt=attempts_of(text), traceparent=event.get("traceparent"))
-    counted = json.dumps({**read_json(copy), _COPIES: made + 1}, ensure_ascii=False, separators=(",", ":"))
-    fits = "specversion" in read_json(copy) and len(counted.encode()) <= MESSAGE_LIMIT
+    body = read_json(copy)
+    counted = json.dumps({**body, _COPIES: made + 1}, ensure_ascii=False, separators=(",", ":"))
+    fits = "specversion" in body and len(counted.encode()) <= MESSAGE_LIMIT
     return counted if fits else None
 
 

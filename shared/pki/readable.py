@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from cryptography import x509
@@ -51,6 +52,9 @@ _SAID_BY_TWIN = frozenset({
     "subject", "issuer", "extensions", "version", "serial_number", "not_valid_before_utc", "not_valid_after_utc",
     "public_key", "signature", "signature_hash_algorithm", "signature_algorithm_parameters",
 })  # fmt: skip
+_KEPT = 256
+"""Certificates; one that is read takes some ten kilobytes."""
+
 _PEM_BLOCK = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END (?:X509 )?CERTIFICATE-----")
 
 
@@ -92,8 +96,11 @@ class TwinnedCertificate:
         return self._encoded if encoding is Encoding.DER else Block("CERTIFICATE", self._encoded).pem
 
 
+@lru_cache(_KEPT)
 def load_certificate(encoded: bytes) -> x509.Certificate:
     """Load a certificate; its names can be read then, its extensions, times and key may be damaged.
+
+    Those of the last few are kept as they were read: each act reads those of its CAs, and those of its device again.
 
     Args:
         encoded: in DER.

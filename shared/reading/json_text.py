@@ -30,24 +30,31 @@ def read_json(text: str | bytes) -> Any:
     """
     try:
         characters = without_mark(text) if isinstance(text, str) else text_of(text)
-        value = json.loads(characters, parse_constant=_no_number, parse_int=_whole)
+        value = json.loads(characters, parse_constant=_no_number, parse_int=_whole, parse_float=_finite)
     except Rejected as rejection:
         raise ValueError(str(rejection)) from None
     except RecursionError:
         raise _too_deep() from None
+    # What is in every message is short ASCII: most texts can't have what is looked for below.
+    if characters.count("[") + characters.count("{") > LEVEL_LIMIT:
+        _check_depth(value)
+    if "\\u" in characters or not characters.isascii():
+        for part in _texts(value):
+            if not part.isascii() and _SURROGATE.search(part):
+                raise ValueError(
+                    f"{part[:64]!r} has half of a surrogate pair, which is not text (RFC 8259 section 8.2)"
+                )
+    return value
+
+
+def _check_depth(value: Any) -> None:
     level = _containers([value])
     for _ in range(LEVEL_LIMIT):
         if not level:
-            break
+            return
         level = _containers(below for each in level for below in each)
     if level:
         raise _too_deep()
-    for part in _leaves(value):
-        if isinstance(part, float) and not isfinite(part):
-            raise ValueError("a number is larger than 1.8e308, which no receiver can count on (RFC 8259 section 6)")
-        if isinstance(part, str) and not part.isascii() and _SURROGATE.search(part):
-            raise ValueError(f"{part[:64]!r} has half of a surrogate pair, which is not text (RFC 8259 section 8.2)")
-    return value
 
 
 def _no_number(name: str) -> Any:
@@ -60,17 +67,24 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError("a number is larger than 1.8e308, which no receiver can count on (RFC 8259 section 6)")
+    return number
+
+
 def _containers(values: Iterable[Any]) -> list[Collection[Any]]:
     """Give what the arrays and objects among some values hold."""
     return [each.values() if isinstance(each, dict) else each for each in values if isinstance(each, dict | list)]
 
 
-def _leaves(value: Any) -> Iterator[str | float]:
-    """Give every text and fraction of a value that is not too deep, keys included."""
-    if isinstance(value, str | float):
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text of a value that is not too deep, keys included."""
+    if isinstance(value, str):
         yield value
     for part in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _leaves(part)
+        yield from _texts(part)
 
 
 def _too_deep() -> ValueError:
