@@ -124,7 +124,7 @@ def _world() -> list[Part]:
     runs = sorted(f"tests/world/{name}.py" for name in _MANY_RUNS)
     others = ("tests/world", *(f"--ignore={file}" for file in runs))
     many = Part("world: many runs", tuple(runs), runs_app=False)
-    return [*_divided(many, 4), Part("world: the others", others)]
+    return [*_divided(Part("world: the others", others), 2), *_divided(many, 2)]
 
 
 def lint() -> Part:

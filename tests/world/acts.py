@@ -12,6 +12,7 @@ from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RegisterBy
 from shared.workflows.reconciliation.budget import Budget
+from tests.world.kept import kept
 from tests.world.services import HUB, OTHER
 from tests.world.world import DEVICE, GROUP, World, csr_of
 
@@ -194,6 +195,7 @@ ALL_CALLS: Mapping[str, Call] = {
 }
 
 
+@kept
 async def ordered(*, csr: bool = False, register_by: RegisterBy = RegisterBy.SERVICE) -> World:
     """Two orders are accepted, and nothing was done for them."""
     world = await World().prepare()
@@ -219,40 +221,49 @@ async def _after(world: World, *acts: str) -> World:
     return world
 
 
+@kept
 async def registered() -> World:
     return await _after(await ordered(), "order")
 
 
+@kept
 async def waiting() -> World:
     """The device has its certificate, and has not booted."""
     return await _after(await ordered(csr=True), "order")
 
 
+@kept
 async def renewing() -> World:
     return await _after(await registered(), "renew")
 
 
+@kept
 async def come() -> World:
     """The device has come with its next certificate, and nobody has looked since."""
     return await _after(await registered(), "renew", "boot")
 
 
+@kept
 async def renewed() -> World:
     return await _after(await registered(), "renew", "boot", "renew")
 
 
+@kept
 async def held() -> World:
     return await _after(await registered(), "hold")
 
 
+@kept
 async def revoked() -> World:
     return await _after(await registered(), "revoke")
 
 
+@kept
 async def deleted() -> World:
     return await _after(await registered(), "delete")
 
 
+@kept
 async def refused() -> World:
     """A hold was refused, since there was no device; now there is, and the hold can be replayed."""
     world = await ordered()

@@ -17,6 +17,7 @@ from tests.world.authority_world import (
     AuthorityWorld,
     answer,
 )
+from tests.world.kept import kept
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -82,14 +83,17 @@ async def empty() -> AuthorityWorld:
     return AuthorityWorld()
 
 
+@kept
 async def rooted() -> AuthorityWorld:
     return await _after(AuthorityWorld(), "create root")
 
 
+@kept
 async def awaiting() -> AuthorityWorld:
     return await _after(await rooted(), "create elsewhere")
 
 
+@kept
 async def imported() -> AuthorityWorld:
     return await _after(AuthorityWorld(), "import")
 
@@ -102,15 +106,18 @@ async def one_place() -> AuthorityWorld:
     return world
 
 
+@kept
 async def listing() -> AuthorityWorld:
     return await _after(await rooted(), "revoke")
 
 
+@kept
 async def acting() -> AuthorityWorld:
     """A CA that is open, and a group that has another one."""
     return await _after(await rooted(), "create", "create the group")
 
 
+@kept
 async def retired() -> AuthorityWorld:
     """A CA that was retired a while ago."""
     world = await _after(await rooted(), "create", "retire the CA")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from typing import ClassVar
 
 from tests.world.authority_acts import ACTS, CALLS
 from tests.world.authority_auditor import audit
@@ -15,8 +17,17 @@ _GONE = timedelta(minutes=15)
 class AuthorityProof(Prover[AuthorityWorld]):
     """What was tried in worlds of CAs."""
 
+    of: ClassVar[str] = "of CAs "
+    traced: ClassVar[bool] = True
+
     async def _found(self, world: AuthorityWorld) -> list[str]:
         return await audit(world)
+
+    def _killed(self, world: AuthorityWorld) -> AuthorityWorld:
+        left = super()._killed(world)
+        for message in world.messages.values():
+            left.post(message.name, partial(ACTS[message.name], left))
+        return left
 
     def begin(self, world: AuthorityWorld, actor: str, name: str, *, host: int = 0) -> None:
         """Have an actor stand before the first step of an act, which a worker of its own does."""

@@ -133,6 +133,7 @@ class Sent:
     async def send(self, queue: str, text: str, *, delay: Any = None) -> None:
         del delay
         async with self.conductor.step(f"send {queue}"):
+            self.conductor.trace.note("sent", changed=True)
             self.sent.append((queue, json.loads(text)))
 
 
@@ -231,9 +232,6 @@ class PublishedBlobs(Blobs):
         super()._store(container, name, content, metadata)
         if name.endswith(".crl"):
             self.lists = (*self.lists, (name, content))
-
-    def copied(self, twin: PublishedBlobs) -> None:
-        twin.blobs, twin.writes, twin.lists = dict(self.blobs), self.writes, self.lists
 
     def newest(self, name: str) -> StoredBlob | None:
         return self.blobs.get((CRLS, f"{name}.crl"))

@@ -50,6 +50,7 @@ from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, 
 from tests.world.conductor import Conductor, RestlessError
 from tests.world.services import Log, Provisioning
 from tests.world.storage import Table
+from tests.world.trace import EVERYTHING, Watched
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -154,6 +155,24 @@ class AuthorityWorld:
             unsettled=self.tables["unsettled"],
             changes=ChangeNotes(self.tables["directory"], clock=self.clock),
         )
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have it noted who reads and changes what: the log and what is sent see to it themselves."""
+        trace, dps = self.conductor.trace, self.provisioning
+        for name, table in self.tables.items():
+            table.rows = Watched(trace, name)
+        self.vault.keys, self.vault.tagged = Watched(trace, "keys"), Watched(trace, "marks")
+        for service in self.services:
+            service.places = Watched(trace, service.holder)
+        self.blobs.blobs = Watched(trace, "blobs")
+        dps.groups, dps.enrollments = Watched(trace, "dps groups"), Watched(trace, "dps enrollments")
+        dps.registrations = Watched(trace, "dps registrations")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "now":
+            self.conductor.trace.note(*EVERYTHING, changed=True)
 
     def clock(self) -> datetime:
         return self.now
@@ -237,13 +256,19 @@ class AuthorityWorld:
         """Give a world of its own, in the same state; rows and places are not changed in place."""
         twin = AuthorityWorld(now=self.now, careless=self.careless)
         for name, table in self.tables.items():
-            twin.tables[name].rows, twin.tables[name].writes = dict(table.rows), table.writes
-        twin.vault.keys = dict(self.vault.keys)
+            twin.tables[name].rows.update(table.rows)
+            twin.tables[name].writes = table.writes
+        twin.vault.keys.update(self.vault.keys)
+        twin.vault.tagged.update({name: dict(tags) for name, tags in self.vault.tagged.items()})
+        twin.vault.disabled = set(self.vault.disabled)
         twin.signed.update(self.signed)
         for before, after in zip(self.services, twin.services, strict=True):
-            after.places, after.writes, after.limit = dict(before.places), before.writes, before.limit
-        self.blobs.copied(twin.blobs)
-        twin.provisioning.groups, twin.provisioning.writes = dict(self.provisioning.groups), self.provisioning.writes
+            after.places.update(before.places)
+            after.writes, after.limit = before.writes, before.limit
+        twin.blobs.blobs.update(self.blobs.blobs)
+        twin.blobs.writes, twin.blobs.lists = self.blobs.writes, self.blobs.lists
+        twin.provisioning.groups.update(self.provisioning.groups)
+        twin.provisioning.writes = self.provisioning.writes
         twin.queues.sent, twin.taken_up = list(self.queues.sent), self.taken_up
         twin.log.entries = list(self.log.entries)
         return twin
@@ -257,7 +282,10 @@ class AuthorityWorld:
     async def attempt(self, message: Message) -> None:
         """Deliver a message once, as the trigger does. What else it raises, the host sees: it comes again."""
         try:
-            await message.deliver()
+            try:
+                await message.deliver()
+            finally:
+                self.conductor.trace.note("message", message.name, changed=True)
         except Deferred as deferred:
             message.deferred = str(deferred)
         except Rejected as rejected:

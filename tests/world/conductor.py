@@ -142,10 +142,10 @@ class Conductor:
         if go is Go.ON:
             await self._let(actor, left)
         else:
-            while left and await self._stands(actor):
+            while left and await self.stands(actor):
                 self._waiting[actor].popleft().set_result(go)
                 left -= 1
-            await self._stands(actor)
+            await self.stands(actor)
         return len(self.steps[actor]) - before
 
     async def _let(self, actor: str, count: float) -> None:
@@ -155,13 +155,13 @@ class Conductor:
             waiting.popleft().set_result(Go.ON)
             count -= 1
         self._permitted[actor] = count
-        await self._stands(actor)
+        await self.stands(actor)
         self._permitted[actor] = 0
 
     def _is_done(self, actor: str) -> bool:
         return actor not in self._tasks or self._tasks[actor].done()
 
-    async def _stands(self, actor: str) -> bool:
+    async def stands(self, actor: str) -> bool:
         """Wait until an actor stands before a step, or is done."""
         steps, waiting, turns, taken = self.steps[actor], self._waiting[actor], 0, 0
         while turns < _PATIENCE:

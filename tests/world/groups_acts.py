@@ -10,6 +10,7 @@ from shared.workflows.groups.rollovers import SETTLING
 from tests.world.acts import MESSAGES as DEVICE_MESSAGES
 from tests.world.acts import message as device_message
 from tests.world.groups_world import GroupWorld
+from tests.world.kept import kept
 from tests.world.world import GROUP
 
 if TYPE_CHECKING:
@@ -73,23 +74,28 @@ async def absent() -> GroupWorld:
     return GroupWorld()
 
 
+@kept
 async def enabled() -> GroupWorld:
     return await _asked(await absent(), "create")
 
 
+@kept
 async def disabled() -> GroupWorld:
     return await _asked(await enabled(), "disable the group")
 
 
+@kept
 async def deleted() -> GroupWorld:
     return await _asked(await enabled(), "delete the group")
 
 
+@kept
 async def rolling() -> GroupWorld:
     """The next CA signs, and the former one may go as soon as nobody can be signing with it."""
     return await _asked(await enabled(), "roll")
 
 
+@kept
 async def with_lines() -> GroupWorld:
     """Two orders are accepted, and nothing was done for them."""
     world = await enabled()
@@ -98,11 +104,13 @@ async def with_lines() -> GroupWorld:
     return world
 
 
+@kept
 async def with_device() -> GroupWorld:
     """A device of the group is in its hub."""
     return await _asked(await with_lines(), "order")
 
 
+@kept
 async def rolling_with_device() -> GroupWorld:
     """The next CA signs, and a device uses a certificate of the former one."""
     return await _asked(await with_device(), "roll")

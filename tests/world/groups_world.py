@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityState
@@ -128,8 +128,8 @@ class GroupWorld(World):
         )
         return dataclasses.replace(built, groups=groups)
 
-    def copy(self) -> GroupWorld:
-        twin = super().copy()
+    def copy(self, into: Self | None = None) -> Self:
+        twin = super().copy(into)
         twin.authorities.made = set(self.authorities.made)
         return twin
 

@@ -19,6 +19,7 @@ from shared.errors import Deferred, Rejected
 from tests.world.acts import ALL_CALLS, message
 from tests.world.auditor import audit
 from tests.world.conductor import Go, RestlessError
+from tests.world.memory import again, leave
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from shared.contracts.messages import Queue
     from tests.world.conductor import Conductor
-    from tests.world.trace import Trace
     from tests.world.world import World
 
 _EXPECTED = (Deferred, Rejected, ConnectionError, ExceptionGroup)
@@ -82,6 +82,17 @@ class Prover[W: Conducted](ABC):
     async def _ready(self, world: W) -> None:  # noqa: B027 - not every kind of world has something to look at
         """Have the workers know what they look at once, where several acts are carried out by the same one."""
 
+    def _copied(self, scene: W) -> W:
+        """Give a world in the same state as another one."""
+        return scene.copy()
+
+    def _killed(self, world: W) -> W:
+        """Give what is left of a world whose workers are killed as they stand: it has workers that know nothing yet."""
+        return self._copied(world)
+
+    def _left(self, world: W) -> None:  # noqa: B027 - not every kind of world can be used again
+        """Take note that nobody needs a world any more."""
+
     async def _close(self, world: W, kind: str, what: str) -> None:
         try:
             await world.drain()
@@ -90,6 +101,7 @@ class Prover[W: Conducted](ABC):
         self.runs += 1
         RUNS[f"{self.of}{kind}"] += 1
         self.faults += [f"{what}: {fault}" for fault in await self._found(world)]
+        self._left(world)
 
     def _check_outcome(self, world: W, actor: str, what: str) -> None:
         ended_by = world.conductor.outcome(actor)
@@ -102,22 +114,18 @@ class Prover[W: Conducted](ABC):
         PASSED_OVER[f"{self.of}{kind}"] += passed_over
         return passed_over
 
-    async def _alone(self, scene: W, name: str) -> tuple[int, Trace]:
-        """Give how many steps an act takes by itself, and what they touch."""
-        world = scene.copy()
+    async def length(self, scene: W, name: str) -> int:
+        """Give how many steps an act takes by itself."""
+        world = self._copied(scene)
         self.begin(world, "a", name)
         steps = await world.conductor.advance("a")
         self._check_outcome(world, "a", name)
-        return steps, world.conductor.trace
-
-    async def length(self, scene: W, name: str) -> int:
-        """Give how many steps an act takes by itself."""
-        steps, _ = await self._alone(scene, name)
+        self._left(world)
         return steps
 
     async def alone(self, scene: W, name: str) -> None:
         """Run an act by itself."""
-        world = scene.copy()
+        world = self._copied(scene)
         self.begin(world, "a", name)
         await world.conductor.advance("a")
         self._check_outcome(world, "a", name)
@@ -125,21 +133,31 @@ class Prover[W: Conducted](ABC):
 
     async def break_off(self, scene: W, name: str) -> None:
         """Stop an act before each step, and after each with its answer lost; then deliver it again."""
-        steps, trace = await self._alone(scene, name)
+        steps = await self._kill(scene, name)
         for step in range(steps):
-            if not (step and trace.idle("a", step) and self._pass_over("broken off", 1)):
-                world, what = scene.copy(), f"{name} killed before step {step + 1}"
-                self.begin(world, "a", name)
-                await world.conductor.advance("a", step)
-                await world.conductor.kill("a")
-                await self._close(world, "broken off", what)
-            world, what = scene.copy(), f"{name} without the answer to step {step + 1}"
+            world, what = self._copied(scene), f"{name} without the answer to step {step + 1}"
             self.begin(world, "a", name)
             await world.conductor.advance("a", step)
             await world.conductor.advance("a", 1, go=Go.LOSE_ANSWER)
             await world.conductor.advance("a")
             self._check_outcome(world, "a", what)
             await self._close(world, "answers lost", what)
+
+    async def _kill(self, scene: W, name: str) -> int:
+        """Have its worker killed before each step: what is left is what all share, as it is then.
+
+        Returns:
+            How many steps it has.
+        """
+        world, step = self._copied(scene), 0
+        self.begin(world, "a", name)
+        while await world.conductor.stands("a"):
+            if not (step and world.conductor.trace.idle("a", step) and self._pass_over("broken off", 1)):
+                await self._close(self._killed(world), "broken off", f"{name} killed before step {step + 1}")
+            step += await world.conductor.advance("a", 1)
+        self._check_outcome(world, "a", name)
+        self._left(world)
+        return step
 
     async def interleave(self, scene: W, first: str, second: str) -> None:
         """Pause one act before each of its steps while the other runs to its end.
@@ -148,7 +166,7 @@ class Prover[W: Conducted](ABC):
         """
         step, steps = 0, await self.length(scene, first)
         while step <= steps:
-            world, what = scene.copy(), f"{first} paused after {step} steps for {second}"
+            world, what = self._copied(scene), f"{first} paused after {step} steps for {second}"
             await self._run(world, what, (first, second), (("a", step), ("b", None), ("a", None)))
             apart = min(world.conductor.trace.apart("a", "b", after=step), steps - step)
             await self._close(world, "interleaved", what)
@@ -159,7 +177,7 @@ class Prover[W: Conducted](ABC):
         lengths = await self.length(scene, first), await self.length(scene, second)
         for step in range(1, lengths[0] + 1):
             for other in range(1, lengths[1] + 1):
-                world, what = scene.copy(), f"{first} paused after {step} steps for {other} of {second}"
+                world, what = self._copied(scene), f"{first} paused after {step} steps for {other} of {second}"
                 plan = (("a", step), ("b", other), ("a", None), ("b", None))
                 await self._run(world, what, (first, second), plan)
                 await self._close(world, "interleaved twice", what)
@@ -175,7 +193,7 @@ class Prover[W: Conducted](ABC):
         """
         steps = range(await self.length(scene, name) + 1)
         for step, second in itertools.product(steps, steps):
-            world, what = scene.copy(), f"{other} after {step} and {second} steps of {name}, and then {order}"
+            world, what = self._copied(scene), f"{other} after {step} and {second} steps of {name}, and then {order}"
             self.begin(world, "a", name)
             await world.conductor.advance("a", step)
             if self._begin_again(world, name):
@@ -190,7 +208,7 @@ class Prover[W: Conducted](ABC):
 
     async def at_random(self, scene: W, acts: tuple[str, ...], random: Random) -> None:
         """Let acts take their steps in any order, each by one of two workers."""
-        world = scene.copy()
+        world = self._copied(scene)
         await self._ready(world)
         # The same act may come twice: each is an actor of its own.
         actors = [f"{index + 1}, {name} by {index % 2 + 1}" for index, name in enumerate(acts)]
@@ -222,6 +240,12 @@ class Proof[W: World = World](Prover[W]):
     """What was tried in worlds of devices."""
 
     traced: ClassVar[bool] = True
+
+    def _copied(self, scene: W) -> W:
+        return again(scene)
+
+    def _left(self, world: W) -> None:
+        leave(world)
 
     async def _found(self, world: W) -> list[str]:
         return [*await audit(world), *(repr(bug) for bug in world.bugs)]

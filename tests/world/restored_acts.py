@@ -13,6 +13,7 @@ from shared.domain.authorities import AuthorityAction
 from shared.domain.treatments import Policy
 from shared.errors import Deferred, DeviceFactoryError
 from tests.world import acts, groups_acts
+from tests.world.kept import kept
 from tests.world.restored_world import RESTORE, RestoredWorld
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ async def asked_once(world: RestoredWorld, name: str) -> None:
     await world.deliver(name)
 
 
+@kept
 async def put_back(
     *before: str, lost: tuple[str, ...], unfinished: str | None = None, keeps_log: bool = True
 ) -> RestoredWorld:
@@ -209,7 +211,7 @@ async def put_back(
     await world.services.epochs.advance()
     await _done(world, lost, when="lost")
     world.put_back(ledger)
-    return world.copy()  # with workers that have seen nothing yet
+    return world
 
 
 async def _begun(world: RestoredWorld, name: str) -> None:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -238,15 +238,24 @@ class RestoredWorld(World):
         self.truth: Any = None
         self.meanwhile: frozenset[str] = frozenset()
 
-    def copy(self) -> RestoredWorld:
-        twin = super().copy()
+    def empty(self) -> Self:
+        found = super().empty()
+        found.keeps_log = self.keeps_log
+        return found
+
+    @property
+    def wiring(self) -> tuple[object, ...]:
+        return (*super().wiring, self.keeps_log)
+
+    def copy(self, into: Self | None = None) -> Self:
+        twin = super().copy(into)
         twin.vault.keys.update(self.vault.keys)
         for name, tags in self.vault.tagged.items():
             twin.vault.tagged[name] = dict(tags)
         twin.places.places.update(self.places.places)
         twin.places.writes = self.places.writes
         twin.blobs.lists, twin.made = self.blobs.lists, dict(self.made)
-        twin.is_put_back, twin.truth, twin.keeps_log = self.is_put_back, self.truth, self.keeps_log
+        twin.is_put_back, twin.truth = self.is_put_back, self.truth
         twin.meanwhile = self.meanwhile
         twin.lines, twin.too_early, twin.said_good = list(self.lines), list(self.too_early), list(self.said_good)
         return twin

@@ -39,19 +39,33 @@ _COMPARISONS = {
 }
 
 
+class Columns(dict[str, Any]):
+    """What a row holds, which nobody changes; the records in it are read once, whoever looks, since they are frozen."""
+
+    __slots__ = ("as_read",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.as_read: dict[type[Record], Record] = {}
+
+
+def read_once(values: Mapping[str, Any], kind: type[Record], read: Callable[[Mapping[str, Any]], Record]) -> Record:
+    """Read a record out of a row, unless it has been read."""
+    if not isinstance(values, Columns):
+        return read(values)
+    if kind not in values.as_read:
+        values.as_read[kind] = read(values)
+    return values.as_read[kind]
+
+
 @dataclass(frozen=True)
 class Row:
     values: Mapping[str, Any]
     etag: str
-    _as_read: dict[type[Record], Record] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def read[R: Record](self, kind: type[R]) -> R:
-        """Give the record in it, which is read once, however often an auditor looks."""
-        if kind not in self._as_read:
-            self._as_read[kind] = kind.from_columns(self.values)
-        found = self._as_read[kind]
-        assert isinstance(found, kind)
-        return found
+        """Give the record in it."""
+        return kind.from_columns(self.values)
 
 
 @dataclass
@@ -175,7 +189,7 @@ class Table:
 
     def _store(self, values: Mapping[str, Any]) -> str:
         self.writes += 1
-        kept = {name: value for name, value in values.items() if value is not None}
+        kept = Columns({name: value for name, value in values.items() if value is not None})
         self.rows[_key(values)] = Row(kept, f"v{self.writes}")
         return f"v{self.writes}"
 

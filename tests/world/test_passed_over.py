@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.world import groups_acts
 from tests.world.acts import SCENES, held, registered
+from tests.world.authority_acts import SCENES as AUTHORITY_SCENES
+from tests.world.authority_prover import AuthorityProof
 from tests.world.conductor import Conductor
+from tests.world.groups_prover import GroupProof
 from tests.world.prover import PASSED_OVER, RUNS, Proof
 from tests.world.trace import Stretch, Trace, Watched
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.world.authority_world import AuthorityWorld
     from tests.world.world import World
 
 PAIRS = (
@@ -107,6 +115,61 @@ async def test_what_is_passed_over_ends_as_what_is_run(scene: str, first: str, s
     assert passed_over > 0
 
 
+@pytest.mark.parametrize(
+    ("scene", "first", "second"),
+    [
+        ("rooted", "create", "create otherwise"),
+        ("acting", "renew the CA", "revoke the CA"),
+        ("acting", "revoke the root", "create wrapped"),
+        ("grouped", "create the group", "create for a group"),
+        ("listing", "publish all", "revoke another"),
+        ("awaiting", "install", "install another"),
+    ],
+)
+async def test_what_is_passed_over_of_cas_ends_as_what_is_run(scene: str, first: str, second: str) -> None:
+    before, proof = await AUTHORITY_SCENES[scene](), AuthorityProof()
+    left, passed_over, expected = 0, 0, tuple[Any, ...]()
+    for step in range(await proof.length(before, first) + 1):
+        world = before.copy()
+        await proof._run(world, "", (first, second), (("a", step), ("b", None), ("a", None)))  # noqa: SLF001 - one run
+        end = (ended_of_authorities(world), *(_plain(repr(world.conductor.outcome(actor))) for actor in "ab"))
+        if left:
+            assert end == expected, f"after {step} steps"
+            left, passed_over = left - 1, passed_over + 1
+        else:
+            expected, left = end, world.conductor.trace.apart("a", "b", after=step)
+    assert passed_over > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "scene", "act"),
+    [
+        (Proof, SCENES["ordered"], "order"),
+        (Proof, SCENES["renewing"], "renew again"),
+        (Proof, SCENES["held"], "reinstate"),
+        (Proof, SCENES["registered"], "delete"),
+        (GroupProof, groups_acts.enabled, "roll"),
+        (GroupProof, groups_acts.with_device, "delete the group"),
+        (AuthorityProof, AUTHORITY_SCENES["acting"], "renew the root"),
+    ],
+)
+async def test_a_killed_worker_leaves_what_the_others_are_given(kind: Any, scene: Any, act: str) -> None:
+    """So what is left by one that is killed anywhere is seen at one that goes on."""
+    before, proof = await scene(), kind()
+    describe = ended_of_authorities if kind is AuthorityProof else ended
+    going = before.copy()
+    proof.begin(going, "a", act)
+    step = 0
+    while await going.conductor.stands("a"):
+        killed = before.copy()
+        proof.begin(killed, "a", act)
+        await killed.conductor.advance("a", step)
+        await killed.conductor.kill("a")
+        assert describe(proof._killed(going)) == describe(killed), f"before step {step + 1}"  # noqa: SLF001
+        step += await going.conductor.advance("a", 1)
+    assert step > 0
+
+
 async def test_where_the_order_matters_nothing_is_passed_over() -> None:
     """A reinstatement that was begun after a revocation, and one that was begun before it, end differently."""
     before, ends = await held(), set[str]()
@@ -160,9 +223,37 @@ def ended(world: World) -> str:
     return repr(whole)
 
 
+def ended_of_authorities(world: AuthorityWorld) -> str:
+    """Describe all that there is in a world of CAs, likewise."""
+    rows = {name: [_plain_row(row.values) for row in table.rows.values()] for name, table in world.tables.items()}
+    whole = (
+        {name: sorted(described) for name, described in rows.items()},
+        [sorted(map(_plain_name, service.places)) for service in world.services],
+        [sorted((place.verified, bool(place.code)) for place in service.places.values()) for service in world.services],
+        (sorted(world.vault.keys), sorted(map(_plain, world.vault.tagged.items()))),
+        sorted(world.blobs.blobs),
+        [name for name, _ in world.blobs.lists],
+        [_plain(each) for each in world.queues.sent],
+        (len(world.log.entries), sorted(world.signed.values()), world.now, world.taken_up),
+        sorted(_plain(each) for each in world.provisioning.groups.items()),
+        {each.name: (each.done, each.rejected, each.deferred) for each in world.messages.values()},
+    )
+    return repr(whole)
+
+
 def _entries(world: World) -> tuple[dict[str, Any], ...]:
     dps = world.provisioning
     return dps.groups, dps.enrollments, dps.registrations, world.registrar.begun
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"-[0-9a-f]{8}$", "-#", name)
+
+
+def _plain_row(values: Mapping[str, Any]) -> str:
+    """Leave out partitions that are made of drawn numbers, and when within a day something was to be."""
+    plain = {name: "moment" if isinstance(value, datetime) else value for name, value in values.items()}
+    return re.sub(r": '[0-9a-f]{4}'", ": '#'", _plain(plain))
 
 
 def _plain(thing: Any) -> str:

@@ -52,6 +52,7 @@ from tests.unit.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
 from tests.world.auditor import audit
 from tests.world.groups_world import GroupWorld, authority
+from tests.world.kept import kept
 from tests.world.services import HUB, with_info
 from tests.world.world import DEVICE, GROUP
 
@@ -153,6 +154,7 @@ class Fleet:
         return [event["data"] for event in self.world.events() if event["type"].endswith(what)]
 
 
+@kept
 async def world_of(*requests: str) -> GroupWorld:
     world = await groups_acts.with_device()
     for name in requests:

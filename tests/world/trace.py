@@ -99,6 +99,8 @@ class Watched[V](dict[Any, V]):
         self._trace, self._place = trace, place
 
     def _note(self, key: object, *, changed: bool = False) -> None:
+        if _AT_WORK.get() is None:
+            return
         below = key if isinstance(key, tuple) else (key,)
         self._trace.note(*self._place, *below, changed=changed)
 

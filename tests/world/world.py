@@ -290,9 +290,23 @@ class World:
         in_hand = NotWrittenDown(rows=made.in_hand.rows, queues=self.queues, clock=self.clock)
         return replace(made, directory_upkeep=kept, in_hand=in_hand)
 
-    def copy(self) -> Self:
-        """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place."""
-        twin = type(self)(now=self.now, asked=dict(self.asked), linked=self.linked)
+    def empty(self) -> Self:
+        """Give a world that has nothing in it, whose workers are wired as those of this one."""
+        return type(self)(linked=self.linked)
+
+    @property
+    def wiring(self) -> tuple[object, ...]:
+        """By what its workers are wired."""
+        return (type(self), self.linked)
+
+    def copy(self, into: Self | None = None) -> Self:
+        """Give a world of its own, in the same state; rows, entries, identities and messages are never changed in place.
+
+        Args:
+            into: an empty world that is wired alike, which becomes the copy.
+        """
+        twin = into or self.empty()
+        twin.now, twin.asked = self.now, dict(self.asked)
         for name, table in self.storage.tables.items():
             made = twin.storage.table(name)
             made.rows.update(table.rows)
@@ -308,7 +322,9 @@ class World:
         twin.provisioning.registrations.update(self.provisioning.registrations)
         twin.provisioning.careless = self.provisioning.careless
         twin.provisioning.writes = self.provisioning.writes
+        twin.marks.tagged.update({name: dict(tags) for name, tags in self.marks.tagged.items()})
         twin.hubs.identities.update(self.hubs.identities)
+        twin.hubs.twins.update(self.hubs.twins)
         twin.hubs.writes = self.hubs.writes
         twin.registrar.begun.update(self.registrar.begun)
         twin.registrar.hub = self.registrar.hub
@@ -316,7 +332,8 @@ class World:
         twin.authorities.signed.update(self.authorities.signed)
         twin.authorities.unlogged = list(self.authorities.unlogged)
         twin.log.entries = list(self.log.entries)
-        twin.conductor.down = set(self.conductor.down)
+        twin.conductor.down.update(self.conductor.down)
+        twin.reopened += self.reopened
         return twin
 
     @property
@@ -421,7 +438,9 @@ class World:
 
     def _due(self) -> Iterator[str]:
         """Give the timers that find something to do; the others change nothing."""
-        yield from ("expiry_sweep", "key_deletion")
+        today = self.now.date().isoformat()
+        if any(day <= today for day, _ in self.storage.table("expiry").rows):
+            yield from ("expiry_sweep", "key_deletion")
         if self.unsettled:
             yield "convergence_sweep"
         if any(partition == "!changes" for partition, _ in self.storage.table("directory").rows):
