@@ -114,25 +114,29 @@ class MadeOnce:
     tls: Mapping[str, bytes]
     signing_key: str
 
-    def put_into(self, configuration: Configuration) -> None:
+    def put_into(self, state_dir: Path, tls_dir: Path) -> None:
         """Have an emulator's first start find them, as its second one does; its identity is another one each time."""
-        if configuration.state_dir.exists() or configuration.tls_dir.exists():
+        if (state_dir / STORE_FILE).exists() or tls_dir.exists():
             return
-        configuration.tls_dir.mkdir(PRIVATE_FOLDER, parents=True)
+        tls_dir.mkdir(PRIVATE_FOLDER, parents=True)
         for name, content in self.tls.items():
-            path = configuration.tls_dir / name
+            path = tls_dir / name
             path.touch(PRIVATE)
             path.write_bytes(content)
+        with closing(Store(state_dir / STORE_FILE)) as store:
+            self.put_signing_key(store)
+
+    def put_signing_key(self, store: Store) -> None:
+        """Have the identity endpoint find its key."""
         kept = {"pem": self.signing_key, "keyId": uuid.uuid4().hex, "clientId": str(uuid.uuid4())}
-        with closing(Store(configuration.state_dir / STORE_FILE)) as store:
-            store.put("identity", "signing-key", kept)
+        store.put("identity", "signing-key", kept)
 
 
 @cache
 def made_once() -> MadeOnce:
     """Make them at the first start of this process."""
     with TemporaryDirectory() as folder:
-        ensure_tls(Path(folder), ["localhost", *addresses()])
+        ensure_tls(Path(folder), ["localhost", "127.0.0.1", *addresses()])
         tls = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -184,7 +188,7 @@ def emulator_in_thread(
         id_scope=id_scope,
         variants=variants or {},
     )
-    made_once().put_into(configuration)
+    made_once().put_into(configuration.state_dir, configuration.tls_dir)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="emulator", daemon=True)
     thread.start()
@@ -208,6 +212,7 @@ def emulator_process(state_dir: Path, *arguments: str) -> Iterator[tuple[subproc
         state_dir: kept from start to start by the caller.
         arguments: further options; ports given here win.
     """
+    made_once().put_into(state_dir, state_dir / "tls")
     ports = [part for name in ("https", "mqtt", "amqp", "identity", "admin") for part in (f"--{name}-port", "0")]
     log_file = RECORDED.log(state_dir.parent / f"{state_dir.name}.exchanges.jsonl")
     kept = ["--state-dir", str(state_dir), "--exchange-log", str(log_file)]

@@ -18,6 +18,7 @@ from emulator.platform.configuration import TENANT_ID
 from emulator.platform.identity.errors import Unauthenticated
 from emulator.platform.identity.tokens import KEY_VAULT_AUDIENCE, Tokens
 from emulator.platform.store import Store
+from emulator.tests.running import made_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -125,6 +126,7 @@ def test_the_sdk_reports_the_refusal(managed_identity: ManagedIdentityCredential
 def store(tmp_path: Path) -> Iterator[Store]:
     """A store of the test's own."""
     kept = Store(tmp_path / "tokens.sqlite3")
+    made_once().put_signing_key(kept)
     yield kept
     kept.close()
 

@@ -31,6 +31,7 @@ from emulator.platform.identity.tokens import Tokens
 from emulator.platform.store import Store
 from emulator.platform.tls import ensure_tls
 from emulator.protocols.mqtt import MqttListener
+from emulator.server import STORE_FILE
 from emulator.services.iot_hub.device import DeviceSession, acceptor
 from emulator.services.iot_hub.errors import HubError
 from emulator.services.iot_hub.state import IotHubs
@@ -44,7 +45,7 @@ from emulator.tests.iot_hub_clients import (
     raw_device,
     registry_of,
 )
-from emulator.tests.running import MQTT_PORT, emulator_in_thread, emulator_process, own_address
+from emulator.tests.running import MQTT_PORT, emulator_in_thread, emulator_process, made_once, own_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -738,8 +739,9 @@ class SmallHub:
 @pytest.fixture
 async def small_hub(tmp_path: Path) -> AsyncIterator[SmallHub]:
     configuration = Configuration(state_dir=tmp_path / "state", tls_dir=tmp_path / "tls")
+    made_once().put_into(configuration.state_dir, configuration.tls_dir)
     tls = ensure_tls(configuration.tls_dir, ["localhost", configuration.address])
-    store = Store(configuration.state_dir / "state.sqlite3")
+    store = Store(configuration.state_dir / STORE_FILE)
     tokens = Tokens(store, tenant_id=configuration.tenant_id, clock=utc_now)
     context = Context(
         configuration,

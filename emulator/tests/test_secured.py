@@ -62,9 +62,14 @@ class Served:
         return await asyncio.open_connection("127.0.0.1", self.port, ssl=context, server_hostname="localhost")
 
 
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    return ensure_tls(tmp_path_factory.mktemp("tls"), ["localhost"])
+
+
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    echo = Served(ensure_tls(tmp_path / "tls", ["localhost"]))
+async def served(tls: TlsFiles) -> AsyncIterator[Served]:
+    echo = Served(tls)
     sockets = listeners.bind(["127.0.0.1"], 0, "--port")
     await echo.server.start(sockets)
     echo.port = listeners.port_of(sockets)

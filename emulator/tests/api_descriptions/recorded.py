@@ -53,7 +53,7 @@ class Recorded:
     def _new(self) -> list[Exchange]:
         lines: list[bytes] = []
         for file, start in self._read_up_to.items():
-            if file.exists():
+            if _size(file) > start:  # the logs of emulators that have ended are many, and do not grow
                 with file.open("rb") as log:
                     log.seek(start)
                     added = log.read().splitlines(keepends=True)
@@ -61,6 +61,13 @@ class Recorded:
                 self._read_up_to[file] = start + sum(map(len, whole))
                 lines += whole
         return [Exchange.parse(line.decode()) for line in lines]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 RECORDED = Recorded()

@@ -64,6 +64,8 @@ class Description:
 
     service: str
     content: Mapping[str, Any]
+    _validators: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By the identity of the schema, which is a part of the content."""
 
     @property
     def operations(self) -> Sequence[Mapping[str, Any]]:
@@ -81,8 +83,11 @@ class Description:
 
     def faults(self, schema: Mapping[str, Any], value: Any) -> Iterator[str]:
         """Say where a JSON value breaks a schema of this description."""
-        whole = _closed({"schemas": self.content["schemas"], **schema})
-        for error in Draft202012Validator(whole, format_checker=_FORMATS).iter_errors(value):
+        validator = self._validators.get(id(schema))
+        if validator is None:
+            whole = _closed({"schemas": self.content["schemas"], **schema})
+            validator = self._validators[id(schema)] = Draft202012Validator(whole, format_checker=_FORMATS)
+        for error in validator.iter_errors(value):
             yield f"{error.json_path}: {error.message}"
 
 
