@@ -10,8 +10,8 @@ import asyncio
 
 import pytest
 
-from benchmarks.reconciliation import walk
-from benchmarks.reconciliation_fleet import Shape
+from tests.world.fleet import Shape
+from tests.world.fleet_walk import walk
 
 WAITING = 100
 """Of so many devices, one has a key that was not fetched."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.log_share import AT_ONCE, REGISTRATION, once
+from tests.unit.evidence.timed_orders import AT_ONCE, REGISTRATION, once
 
 DEVICES = 40
 

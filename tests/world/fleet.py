@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.engine_world import World
 from emulator.platform.throttling import Throttling
 from shared.domain.attestations import reference_attestation
 from shared.domain.certificates import CertificateRecord, CertificateState
@@ -26,6 +25,7 @@ from shared.ledger.table import Versioned
 from shared.pki import names
 from shared.ports.hubs import HubIdentity
 from shared.workflows.devices.bundles import bundle_name, secret_name
+from tests.unit.pki.hierarchy import hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -123,7 +123,7 @@ class Fleet:
 
     def __init__(self, shape: Shape, clock: Clock) -> None:
         self.shape, self.quotas = shape, Quotas(shape, clock)
-        made = World.made().certificate
+        made = hierarchy().device()
         self._thumbprints = names.thumbprint(made), names.sha256_thumbprint(made)
         summary = CertificateSummary(
             serial_number=_SERIAL,
