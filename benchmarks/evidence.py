@@ -30,8 +30,8 @@ from shared.evidence.trees import GrowingTree
 from shared.evidence.verify import leaf_hash
 from shared.workflows.evidence.sequencing import Sequencer
 from tests.end_to_end.conftest import prepare
+from tests.pki.hierarchy import NOW
 from tests.unit.evidence.stored import Place
-from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence

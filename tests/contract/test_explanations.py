@@ -29,9 +29,9 @@ from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from tests.contract import chains
 from tests.contract.odd_chains import ODD_ROWS
+from tests.pki.hierarchy import Hierarchy, certificate_authority
 from tests.unit.devices import FakeAuthorities, csr
 from tests.unit.explained import ExplainedScene, codes, in_service
-from tests.unit.pki.hierarchy import Hierarchy, certificate_authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

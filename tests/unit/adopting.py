@@ -7,23 +7,20 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from shared.contracts.devices import RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.orders import DeviceRegistration
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import CertificateKind, RegisterBy, RevocationReason
-from shared.ports.ca_certificates import VerifiedAuthority
 from shared.restoration import carried_out, restoration_of
 from shared.services import build
 from shared.threads import ThreadPool
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.status.revocation_lists import CRLS
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable, FakeVault, Trap
-from tests.unit.pki.hierarchy import NOW
-from tests.world.authority_services import CaPlaces
+from tests.world.authority_services import DpsPlaces
 from tests.world.conductor import Conductor
 from tests.world.services import Log, Secrets
 from tests.world.storage import Blobs
@@ -40,26 +37,6 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 GROUP, ISSUER = "line", "line-ca1"
-
-
-@dataclass
-class DpsPlaces(CaPlaces):
-    """The CA certificates of a DPS, which shows those that are verified; and its hubs."""
-
-    linked: tuple[str, ...] = ("hub-1",)
-
-    async def verified(self) -> list[VerifiedAuthority]:
-        return [
-            VerifiedAuthority(name, self._shown(name).thumbprint, place.certificate.public_bytes(Encoding.PEM))
-            for name, place in self.places.items()
-            if place.verified
-        ]
-
-    async def linked_hubs(self) -> tuple[str, ...]:
-        return self.linked
-
-    async def check(self) -> None:
-        pass
 
 
 @dataclass

@@ -23,8 +23,8 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.services import build
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
-from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.test_requests import request as signing_request
 from tests.world.services import DpsResource, Log, Marks, Secrets
 from tests.world.world import SETTINGS

@@ -15,9 +15,9 @@ from shared.pki import names
 from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.looking import Looking
 from shared.workflows.groups.previews import Previews
+from tests.pki.hierarchy import NOW, Hierarchy, hierarchy
 from tests.unit.devices import ISSUER, DeviceScene
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW, Hierarchy, hierarchy
 
 ROOT, ISSUING = hierarchy().root.certificate, hierarchy().issuing.certificate
 

@@ -12,7 +12,7 @@ from shared.domain.request_parts import PartCounts, counted
 from shared.domain.requests import RequestRecord, RequestState, waits
 from shared.domain.words import RevocationReason
 from shared.errors import Deferred
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.unit.test_authority_audit import ca
 
 RETIRE, REVOKE = Wanted("r1", AuthorityAction.RETIRE), Wanted("r2", AuthorityAction.REVOKE, reason="keyCompromise")

@@ -35,9 +35,9 @@ from shared.workflows.evidence.storage import LOG, LOG_HEAD
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.found_authorities import Brought
 from shared.workflows.status.revocation_lists import CRLS
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.adopting import GROUP, ISSUER, Deployment
 from tests.unit.fakes import FakeProvisioning, Killed, Trap
-from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.world.world import SETTINGS
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.requests import Part, part_for
-from tests.unit.approving import ADA, BOB, approvals
 from tests.unit.fakes import FakeQueues, FakeTable
+from tests.world.approving import ADA, BOB, approvals
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GROUPS, REVOCATIONS = Queue.ENROLLMENT_GROUP_REQUESTS, Queue.REVOCATION_REQUESTS

@@ -32,7 +32,7 @@ from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict
 from shared.pki import names
 from shared.workflows.devices.entry_certificates import held_by, serial_numbers_of
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,8 +24,8 @@ from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.requests import part_for, submit
 from shared.workflows.intake.wiring import Copied
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable
-from tests.unit.pki.hierarchy import NOW
 from triggers.http.audit import list_audit_entries
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from shared.ledger.certificates import Certificates
 from shared.pki import names
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.authorities.records import AuthorityDefinition
+from tests.pki.foreign import KEY, authority
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable, Gate
-from tests.unit.pki.foreign import KEY, authority
 from tests.unit.test_owned_authorities import FakeService, brought
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.epochs import Epochs
+from tests.pki.foreign import authority
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.foreign import authority
 from tests.unit.test_authority_acts import FreedService, act, asked, record_of, scene_with_line, state_of
 from tests.unit.test_authority_sweep import no_answer
 from tests.unit.test_epochs import at

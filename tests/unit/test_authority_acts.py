@@ -28,9 +28,9 @@ from shared.ledger.requests import Requests
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.many import pages
+from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_authority_audit import ca
 from tests.unit.test_owned_authorities import FakeService
 

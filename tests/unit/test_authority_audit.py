@@ -12,7 +12,7 @@ from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPo
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, UploadedCertificate, authority_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.words import CertificateKind
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 SERIAL = "4" * 40
 LIST = PublishedNumber(3, frozenset({"11"}), frozenset({"11"}))

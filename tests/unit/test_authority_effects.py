@@ -10,7 +10,7 @@ from shared.domain.authorities import AuthorityAction, AuthorityRecord, Authorit
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.workflows.authorities.effects import effects_of
 from shared.workflows.authorities.reach import Reached
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 ALONE = Reached(authorities=("line",), groups=(), devices=0, unseen=0, more=False)
 BUSY = Reached(authorities=("line", "left", "right"), groups=("press", "mill"), devices=500, unseen=0, more=True)

@@ -14,8 +14,8 @@ from shared.domain.words import CertificateKind
 from shared.errors import Conflict
 from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.records import AuthorityDefinition
+from tests.pki.foreign import authority
 from tests.unit.authorities import AuthorityScene
-from tests.unit.pki.foreign import authority
 from tests.unit.test_owned_authorities import brought
 
 if TYPE_CHECKING:

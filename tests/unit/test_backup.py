@@ -30,8 +30,8 @@ from shared.ports.blobs import StoredBlob
 from shared.storage_layout import TABLES
 from shared.workflows.devices.bundles import Bundle, packed
 from shared.workflows.epochs import Epochs
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.fakes import FakeTable, FakeVault
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

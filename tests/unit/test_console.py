@@ -38,9 +38,9 @@ from shared.settings import Settings
 from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.reconciliation.budget import Share
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable
 from tests.unit.limiting import unlimited
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
 from triggers.console import access

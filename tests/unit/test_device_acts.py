@@ -19,7 +19,7 @@ from shared.domain.held_certificates import HELD_LIMIT, CertificateSummary, Held
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, Rejected
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable

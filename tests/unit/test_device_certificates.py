@@ -30,9 +30,9 @@ from shared.workflows.devices.wanted_certificates import (
     DeviceCertificateRequest,
     IssuedCertificate,
 )
+from tests.pki.hierarchy import NOW
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
 from tests.unit.fakes import FakeBlobs, FakeTable
-from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping, Sequence

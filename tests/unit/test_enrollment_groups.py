@@ -22,8 +22,8 @@ from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from shared.pki.issuers import Issuer

@@ -15,9 +15,9 @@ from shared.ledger.checkpoints import Checkpoints
 from shared.ledger.epochs import EpochRows
 from shared.rules.zones import Zone
 from shared.workflows.epochs import Epochs, GuardedLog
+from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable, FakeVault
-from tests.unit.pki.hierarchy import NOW
 from tests.world.services import Log
 from triggers.registration import app_of
 

@@ -16,7 +16,7 @@ import pytest
 from shared.contracts.base import example_of
 from shared.contracts.events import EVENTS, event
 from shared.domain.words import EventType
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     import sqlite3

@@ -15,9 +15,9 @@ from shared.errors import Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from tests.pki.hierarchy import Hierarchy, certificate_authority, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, HUB
 from tests.unit.explained import ISSUING, ROOT, ExplainedScene, codes, in_service
-from tests.unit.pki.hierarchy import Hierarchy, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
     from cryptography import x509

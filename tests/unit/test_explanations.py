@@ -33,10 +33,10 @@ from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.devices.changes import change
+from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, csr, pem
 from tests.unit.explained import ROOT, ExplainedScene, codes, in_service
 from tests.unit.groups import GroupScene
-from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,8 +12,8 @@ from shared.backup.reading import verified
 from shared.backup.sealing import ArchiveError
 from shared.domain.restores import RestorationRecord
 from shared.ledger.epochs import EpochRows
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeTable, Gate
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_backup import PASSPHRASE, Account, filled
 
 if TYPE_CHECKING:

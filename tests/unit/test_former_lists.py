@@ -15,9 +15,9 @@ from shared.pki.revocation_lists import build_crl
 from shared.ports.blobs import StoredBlob
 from shared.restoration import DONE
 from shared.workflows.status.former_lists import former_list
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.adopting import GROUP, ISSUER, Deployment
 from tests.unit.fakes import Killed, Trap
-from tests.unit.pki.hierarchy import NOW, hierarchy
 from tests.unit.test_adopting import certificate_of, listed, number, said
 
 if TYPE_CHECKING:

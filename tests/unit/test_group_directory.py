@@ -10,8 +10,8 @@ import pytest
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.words import CertificateKind
 from shared.errors import NotFound
+from tests.pki.hierarchy import NOW
 from tests.unit.groups import GroupScene
-from tests.unit.pki.hierarchy import NOW
 
 
 async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:

@@ -12,7 +12,7 @@ from shared.domain.group_signers import check_alone, with_next, with_references
 from shared.domain.groups import CaReferences
 from shared.errors import Conflict
 from shared.pki.names import pem, sha256_thumbprint
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 from tests.world.services import with_info
 
 ISSUING, ROOT = hierarchy().issuing.certificate, hierarchy().root.certificate

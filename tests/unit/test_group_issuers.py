@@ -17,9 +17,9 @@ from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.table import Stale
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.issuers import issuer_name, usable_for_devices
+from tests.pki.foreign import KEY, authority
+from tests.pki.hierarchy import NOW
 from tests.unit.groups import GroupScene
-from tests.unit.pki.foreign import KEY, authority
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_owned_authorities import brought
 
 if TYPE_CHECKING:

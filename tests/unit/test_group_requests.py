@@ -12,9 +12,9 @@ from shared.contracts.parsing import parse
 from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.requests import Requests
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeProvisioning, FakeTable, Killed, Trap
 from tests.unit.groups import GroupScene
-from tests.unit.pki.hierarchy import NOW
 
 FIRST, SECOND, THIRD = (NOW + timedelta(seconds=second) for second in (1, 2, 3))
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from shared.adapters.held_files import discard_abandoned, held, on_disk
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 
 MARK = b"-----BEGIN ENCRYPTED PRIVATE KEY----- press-1"
 HOLDS = f"""

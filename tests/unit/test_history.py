@@ -8,7 +8,7 @@ from datetime import timedelta
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.history import ALWAYS_FIT, History, asked_by, with_entry
 from shared.domain.words import DeviceState
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 ADA = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com", role="Devices.Revoke")
 

@@ -18,8 +18,8 @@ from shared.errors import NotFound, Rejected
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
 from shared.workflows.intake.outbox import Outbox
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable
-from tests.unit.pki.hierarchy import NOW
 from triggers import outcomes
 from triggers.http import authorities, authority_acts, enrollment_groups, orders
 

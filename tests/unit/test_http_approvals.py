@@ -17,10 +17,10 @@ from shared.ledger.audit_log import AuditFilters, AuditTable
 from shared.rules.zones import Zone
 from shared.settings import Settings
 from shared.workflows.intake.audit import Audit
+from tests.pki.foreign import authority
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable
 from tests.unit.limiting import unlimited
-from tests.unit.pki.foreign import authority
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
 from triggers.registration import app_of

@@ -17,8 +17,8 @@ import pytest
 from shared.domain.callers import READING, Caller, CallerKind, Grant, Role
 from shared.errors import Deferred, NotAuthentic, Rejected
 from shared.settings import Settings
+from tests.pki.hierarchy import NOW
 from tests.unit.limiting import unlimited
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD, problems
 from triggers.callers import address_of, caller_of
 

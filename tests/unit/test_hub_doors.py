@@ -15,8 +15,8 @@ from azure.core.exceptions import ServiceRequestError
 from shared.domain.audit import Observed, faults
 from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, OTHER_HUB_CALLS, plan_for
 from shared.errors import Deferred
+from tests.pki.hierarchy import NOW
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered
-from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,9 +17,9 @@ from shared.ledger.imported_lists import ImportedListRows
 from shared.pki import names
 from shared.ports.blobs import StoredBlob
 from shared.workflows.status.imported_lists import ImportedLists, ServedLists, list_name
+from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs
-from tests.unit.pki.hierarchy import NOW
 from tests.world.authority_world import ELSEWHERE, TOP, TOP_KEY, answer
 
 DAY = timedelta(days=1)

@@ -15,7 +15,7 @@ import pytest
 from shared.contracts.messages import INBOUND_QUEUES, MESSAGE_LIMIT, Queue, anew, left_behind, read_message
 from shared.ledger.in_hand import InHandRows
 from shared.workflows.intake.in_hand import InHand
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues, Table
 from triggers.timers import _NOT_OF_REVOCATION, _OF_REVOCATION

@@ -14,9 +14,9 @@ from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reje
 from shared.ledger.table import Stale
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from tests.pki.foreign import of_version_5
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
-from tests.unit.pki.foreign import of_version_5
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey

@@ -17,8 +17,8 @@ from shared.ledger.orders import Orders
 from shared.reading.json_text import LEVEL_LIMIT, read_json
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import ReceivedMessage
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.rejecting import rejecting
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from shared.contracts.certificates import CertificateRequest
 from shared.contracts.parsing import parse
 from shared.pki.signing_keys import algorithm_of
 from shared.rules.key_algorithms import KeyAlgorithm
-from tests.unit.pki.hierarchy import spare_key
+from tests.pki.hierarchy import spare_key
 
 
 class FakeKeyClient:

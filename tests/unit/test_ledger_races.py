@@ -16,7 +16,7 @@ from shared.ledger.certificates import Certificates
 from shared.ledger.directory import Projection
 from shared.ledger.orders import Orders
 from shared.ledger.table import Stale
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.world.storage import Row, Table
 
 if TYPE_CHECKING:

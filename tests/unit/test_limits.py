@@ -21,8 +21,8 @@ from shared.settings import Settings
 from shared.workflows.intake import limits as module
 from shared.workflows.intake.audit import Act, Audit
 from shared.workflows.intake.limits import EACH, OF_ALL, Limited, Limits
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_roles import Unasked, digest, functions, settings
 from tests.unit.test_settings import GOOD
 from triggers import outcomes

@@ -11,7 +11,7 @@ from shared.domain import order_acts
 from shared.domain.orders import Ending, LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.words import IssuedDevices, RegisterBy
 from shared.errors import Conflict, Deferred
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -39,8 +39,8 @@ from shared.ports.registrar import AssignmentFailed
 from shared.workflows.intake.in_hand import InHand
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import RejectedMessages
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.rejecting import rejecting
 from tests.world.conductor import Conductor
 from tests.world.storage import Queues, Table

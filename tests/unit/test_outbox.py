@@ -16,8 +16,8 @@ from shared.errors import Rejected
 from shared.telemetry.metrics import received
 from shared.workflows.intake.outbox import Outbox
 from tests.measured import Kept
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues
-from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from shared.contracts.base import Contract

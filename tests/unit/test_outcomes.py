@@ -14,7 +14,7 @@ from shared.contracts.messages import Message, Queue, read_message
 from shared.errors import Rejected
 from shared.reading.text import text_of
 from shared.workflows.intake.rejections import ReceivedMessage
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from triggers import outcomes
 from triggers.bodies import decoded
 

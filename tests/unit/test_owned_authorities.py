@@ -31,14 +31,15 @@ from shared.ports.ca_certificates import UploadedAuthority
 from shared.threads import ThreadPool
 from shared.workflows.authorities.possession import places_of
 from shared.workflows.authorities.records import AuthorityDefinition, all_certificates
-from tests.unit.approving import ADA, BOB
-from tests.unit.authorities import AuthorityScene, Worker
-from tests.unit.pki.foreign import KEY, authority, name_of
+from tests.pki.foreign import KEY, authority, name_of
+from tests.unit.authorities import AuthorityScene
+from tests.world.approving import ADA, BOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.pki.signing_keys import PrivateKey
+    from tests.world.authority_worker import Worker
 
 
 class CountingPool(ThreadPool):

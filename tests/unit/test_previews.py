@@ -17,9 +17,9 @@ from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.ports.ca_certificates import VerifiedAuthority
 from shared.workflows.groups.previews import Previews
+from tests.pki.foreign import of_version_5
+from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
 from tests.unit.fakes import FakeProvisioning
-from tests.unit.pki.foreign import of_version_5
-from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

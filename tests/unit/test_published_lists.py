@@ -28,9 +28,9 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.ports.blobs import StoredBlob
 from shared.workflows.epochs import Epochs
 from shared.workflows.status.revocation_lists import RevocationLists
+from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs, FakeTable, Gate, Gated
-from tests.unit.pki.hierarchy import NOW
 from tests.world.services import Log
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from shared.ledger.requests import Requests
 from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.queue_purposes import check_purpose
 from shared.workflows.intake.requests import submit
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW
 from triggers.queues import _WORKFLOWS
 
 BODIES: dict[Queue, list[dict[str, Any]]] = {

@@ -23,7 +23,7 @@ from shared.reading.numbers import digits, whole_number
 from shared.reading.pem import blocks, certificates
 from shared.reading.text import text_of
 from shared.reading.times import point_in_time
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable

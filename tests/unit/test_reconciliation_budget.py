@@ -9,7 +9,7 @@ import pytest
 from shared.domain.passes import Calls
 from shared.rules.hub_queries import queried
 from shared.workflows.reconciliation.budget import Budget, Share
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 HUB = "hub-1.azure-devices.net"
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)

@@ -27,7 +27,7 @@ from shared.contracts.orders import DeviceOrder, DeviceRequest
 from shared.contracts.parsing import parse
 from shared.errors import Reason, Rejected
 from shared.redaction import has_private_key, is_marked, private_keys, without_secrets, without_secrets_in
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 
 KEY = "[a private key was here, and is not kept]"
 WORD = "[a password was here, and is not kept]"

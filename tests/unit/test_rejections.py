@@ -20,8 +20,8 @@ from shared.ledger.orders import Orders
 from shared.ledger.rejections import Filters
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import ReceivedMessage
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable, Killed
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.rejecting import rejecting
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.request_parts import PartNote, part_note
 from shared.domain.requests import RequestRecord, RequestState, done
 from shared.ledger.requests import Requests
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     import pytest

@@ -39,11 +39,11 @@ from shared.workflows.authorities.changes import change
 from shared.workflows.devices.changes import unsettled
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.taking_in import TakingIn
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.adopting import ISSUER as LINE_CA
 from tests.unit.adopting import Deployment
 from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, DeviceScene
 from tests.unit.fakes import FakeBlobs, Killed
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence

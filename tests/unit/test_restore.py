@@ -17,8 +17,8 @@ from shared.backup.sealing import ArchiveError
 from shared.errors import LedgerBehind
 from shared.ledger.epochs import EpochRows
 from shared.workflows.epochs import Epochs
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeTable, FakeVault, Gate, Killed, Trap
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_backup import PASSPHRASE, Account, filled
 
 if TYPE_CHECKING:

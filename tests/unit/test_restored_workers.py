@@ -14,8 +14,8 @@ from azure.functions.queue import QueueMessage
 
 from shared.contracts.messages import Queue
 from shared.errors import LedgerBehind, NotFound
+from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues
-from tests.unit.pki.hierarchy import NOW
 from triggers import observed, outcomes, poison, whole
 
 SAID = "the ledger is being restored, and is not whole: nothing is done or answered before it is"

@@ -21,9 +21,9 @@ from shared.domain.words import CertificateKind, DeviceState, RegisterBy, Revoca
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.revocations import revocable
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, Trap
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,7 +15,7 @@ from shared.domain.authority_acts import Wanted, decided
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.requests import RequestRecord
 from shared.rules.request_ids import led_to
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.unit.test_authority_acts import act, asked, device, gone_through, record_of, scene_with_line
 from tests.unit.test_authority_audit import ca
 from triggers import outcomes

@@ -17,8 +17,8 @@ from shared.ledger.certificates import Certificates
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.ports.blobs import StoredBlob
 from shared.workflows.status.revoked_entries import RevokedEntries
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.fakes import FakeBlobs, FakeTable
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from shared.domain.authorities import KeptMonth

@@ -18,8 +18,8 @@ from shared.domain.callers import Role
 from shared.errors import NotFound
 from shared.rules.zones import Zone
 from shared.settings import Settings
+from tests.pki.hierarchy import NOW
 from tests.unit.limiting import unlimited
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.test_settings import GOOD
 from triggers import outcomes
 from triggers.http.endpoints import published

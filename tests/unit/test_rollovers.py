@@ -29,8 +29,8 @@ from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import SETTLING, Rollovers
 from shared.workflows.intake.outbox import Outbox
+from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
-from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy
 
 if TYPE_CHECKING:
     from cryptography import x509

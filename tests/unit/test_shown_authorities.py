@@ -9,7 +9,7 @@ import pytest
 
 from shared.domain.authorities import AuthorityRecord, AuthorityState, PublishedList
 from shared.domain.words import CertificateKind
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from triggers.console.authorities import ShownAuthority
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from shared.workflows.status.answers import StatusAnswers, is_successful
 from shared.workflows.status.lost_past import LostPast
 from shared.workflows.status.responders import OwnResponders
 from shared.workflows.status.revocation_lists import RevocationLists
+from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs
-from tests.unit.pki.hierarchy import NOW
 from tests.world.services import Log
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from shared.domain.held_certificates import CertificateSummary, HeldCertificate,
 from shared.domain.renewal import Step, step_of, turn_of
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Overtaken
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 DAY = timedelta(days=1)
 FIRST, SECOND = "1" * 40, "2" * 40

@@ -11,9 +11,9 @@ from shared.domain.groups import CaReferences, GroupRecord, GroupState
 from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
 from shared.workflows.devices.takeovers import Takeovers
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import HUB, ISSUER, DeviceScene, registered
 from tests.unit.fakes import FakeTable
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 REFERS = {"ca_references": CaReferences(primary="others")}
 

@@ -11,7 +11,7 @@ from shared.domain.groups import GroupRecord, GroupState
 from shared.errors import Conflict, Deferred, NotFound
 from shared.ledger.groups import Groups
 from shared.workflows.devices.usable_groups import UsableGroups
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.world.storage import Table
 
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.domain.authority_audit import UploadedCertificate
 from shared.errors import PreconditionFailed, Rejected
 from shared.pki import names
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from shared.ports.ca_certificates import UploadedAuthority
+from shared.ports.ca_certificates import UploadedAuthority, VerifiedAuthority
 from shared.workflows.status.revocation_lists import CRLS
-from tests.unit.pki.hierarchy import vault_of
+from tests.pki.hierarchy import vault_of
 from tests.world.conductor import Conductor
 from tests.world.storage import Blobs
 
@@ -220,6 +221,26 @@ class CaPlaces:
         """Give what is held under a name, for the audit."""
         place = self.places.get(name)
         return UploadedCertificate(names.thumbprint(place.certificate), place.verified) if place else None
+
+
+@dataclass
+class DpsPlaces(CaPlaces):
+    """The CA certificates of a DPS, which shows those that are verified; and its hubs."""
+
+    linked: tuple[str, ...] = ("hub-1",)
+
+    async def verified(self) -> list[VerifiedAuthority]:
+        return [
+            VerifiedAuthority(name, self._shown(name).thumbprint, place.certificate.public_bytes(Encoding.PEM))
+            for name, place in self.places.items()
+            if place.verified
+        ]
+
+    async def linked_hubs(self) -> tuple[str, ...]:
+        return self.linked
+
+    async def check(self) -> None:
+        pass
 
 
 @dataclass

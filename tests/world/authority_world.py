@@ -43,10 +43,10 @@ from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.status.revocation_lists import RevocationLists
-from tests.unit.authorities import Worker
-from tests.unit.pki.foreign import KEY, authority
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.foreign import KEY, authority
+from tests.pki.hierarchy import NOW
 from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent, Vault
+from tests.world.authority_worker import Worker
 from tests.world.conductor import Conductor, RestlessError
 from tests.world.services import Log, Provisioning
 from tests.world.storage import Table

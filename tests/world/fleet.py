@@ -25,7 +25,7 @@ from shared.ledger.table import Versioned
 from shared.pki import names
 from shared.ports.hubs import HubIdentity
 from shared.workflows.devices.bundles import bundle_name, secret_name
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence

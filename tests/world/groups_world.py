@@ -17,7 +17,7 @@ from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.groups.wiring import group_workflows
-from tests.unit.pki.hierarchy import certificate_authority, hierarchy
+from tests.pki.hierarchy import certificate_authority, hierarchy
 from tests.world import services
 from tests.world.world import GROUP, SETTINGS, Authorities, World
 

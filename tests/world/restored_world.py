@@ -31,9 +31,8 @@ from shared.services import build
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.epochs import MARK
 from shared.workflows.status.revocation_lists import CRLS
-from tests.unit.adopting import DpsPlaces
 from tests.world import services
-from tests.world.authority_services import PublishedBlobs, Threads, Vault
+from tests.world.authority_services import DpsPlaces, PublishedBlobs, Threads, Vault
 from tests.world.conductor import RestlessError
 from tests.world.trace import Watched
 from tests.world.world import DEVICE, GROUP, SETTINGS, Authorities, InPlace, LeftToTimer, NotWrittenDown, World

@@ -19,7 +19,7 @@ from shared.telemetry import metrics
 from shared.telemetry.metrics import received
 from shared.workflows.status.measurements import Measurements
 from tests.measured import ALERTS, Kept, fires
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.world.acts import MESSAGES, registered
 from tests.world.storage import Queues, Table
 from tests.world.test_approvals import CALLS, awaiting

@@ -20,7 +20,7 @@ from tests.world.conductor import Conductor
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.unit.authorities import Worker
+    from tests.world.authority_worker import Worker
 
 AUTHORITIES, DELIVERIES = 20, 4
 

@@ -21,7 +21,7 @@ from shared.ledger.audit_log import AuditFilters
 from shared.ledger.authorities import Authorities
 from shared.pki import names
 from shared.rules.request_ids import led_to
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.world.auditor import audit
 from tests.world.deliveries import broken_off
 from tests.world.host import LEASE

@@ -14,7 +14,7 @@ from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.words import CertificateKind, DeviceState
 from shared.ledger.authorities import Authorities
 from shared.pki import names
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.world.acts import ACTS, CALLS, FORMER, SCENES, message
 from tests.world.prover import Proof
 from tests.world.services import HUB

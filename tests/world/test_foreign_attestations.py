@@ -22,7 +22,7 @@ from shared.pki import names
 from shared.workflows.reconciliation.answers import shown_pass
 from shared.workflows.reconciliation.mending import Mending
 from shared.workflows.reconciliation.walking import Walk
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 from tests.world import acts
 from tests.world.groups_world import authority
 from tests.world.services import HUB, with_info

@@ -48,7 +48,7 @@ from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
 from shared.workflows.reconciliation.answers import shown_finding
 from shared.workflows.reconciliation.passes import Reconciler
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
 from tests.world.auditor import audit
 from tests.world.groups_world import GroupWorld, authority

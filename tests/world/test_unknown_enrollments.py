@@ -18,7 +18,7 @@ from shared.domain.treatments import FindingKind, Policy
 from shared.pki import names
 from shared.workflows.reconciliation.answers import shown_finding
 from shared.workflows.reconciliation.budget import Budget
-from tests.unit.pki.hierarchy import Hierarchy, hierarchy
+from tests.pki.hierarchy import Hierarchy, hierarchy
 from tests.world import acts
 from tests.world.groups_world import authority
 from tests.world.services import HUB, with_info

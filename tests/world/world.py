@@ -42,7 +42,7 @@ from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.intake.in_hand import InHand
 from shared.workflows.intake.requests import submit
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.world import services
 from tests.world.conductor import WORKER, Conductor, RestlessError
 from tests.world.host import LEASE, POISON, QUEUES, Host

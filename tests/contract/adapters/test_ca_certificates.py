@@ -15,7 +15,7 @@ from shared.adapters.observed import ObservedTransport
 from shared.errors import PreconditionFailed
 from shared.pki.names import thumbprint
 from shared.reading.settings import AzureResource
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 from tests.world.authority_services import CaPlaces
 from tests.world.conductor import Conductor
 

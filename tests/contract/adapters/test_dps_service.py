@@ -15,7 +15,7 @@ from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import own_settings, settings_apart
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.pki import names
-from tests.unit.pki.hierarchy import hierarchy
+from tests.pki.hierarchy import hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -14,8 +14,8 @@ from shared.evidence.notes import proof_pem
 from shared.evidence.verify import chain_hash
 from shared.pki import names
 from shared.pki.bundles import pack
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.evidence.logs import Log, numbered
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 
 @dataclass(frozen=True)

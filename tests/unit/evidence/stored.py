@@ -20,8 +20,8 @@ from shared.workflows.evidence.sequencing import Sequencer
 from shared.workflows.evidence.signing import CheckpointSigner
 from shared.workflows.evidence.storage import LOG, LogStorage
 from shared.workflows.intake.audit import Audit
+from tests.pki.hierarchy import vault_of
 from tests.unit.evidence.logs import ORIGIN, signing_key
-from tests.unit.pki.hierarchy import vault_of
 from tests.world.conductor import Conductor
 from tests.world.storage import Blobs, Table
 from tests.world.world import InPlace

@@ -18,9 +18,9 @@ from shared.evidence.leaves import certificate_entry
 from shared.pki import names
 from shared.workflows.evidence.comparing import LogAudit
 from shared.workflows.evidence.storage import HEAD_NAME, LOG, LOG_HEAD
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.evidence.stored import Place
 from tests.unit.evidence.test_sequencing import put
-from tests.unit.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.pki import der
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from shared.pki import der
 from shared.pki.revocation_lists import REASON_CODES
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.rules.registration_ids import same_registration_id
+from tests.pki.hierarchy import NOW
 from tests.unit.pki import seeds
-from tests.unit.pki.hierarchy import NOW
 from tests.unit.pki.mutations import ANY_KIND, MOSTLY_READABLE, edits, mutated, signed
 from tests.unit.pki.pfx_files import PASSWORD, pfx_of, safe_of, shrouded
 from tests.unit.pki.picks import any_picks

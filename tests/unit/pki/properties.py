@@ -41,8 +41,8 @@ from shared.pki.revocation_lists import RevocationError, RevokedCertificate, bui
 from shared.pki.signing_keys import KeyAlgorithm, algorithm_of
 from shared.pki.subjects import Subject
 from shared.rules.registration_ids import canonical_registration_id, same_registration_id
+from tests.pki.hierarchy import NOW, URLS
 from tests.unit.pki import seeds
-from tests.unit.pki.hierarchy import NOW, URLS
 from tests.unit.pki.seeds import NAME
 
 if TYPE_CHECKING:

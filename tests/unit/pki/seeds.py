@@ -24,7 +24,7 @@ from shared.pki.issuers import Issuer
 from shared.pki.profiles import device_profile, issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, parameters_of, remote_key
 from shared.pki.subjects import Subject
-from tests.unit.pki.hierarchy import NOW, URLS, vault_of
+from tests.pki.hierarchy import NOW, URLS, vault_of
 
 if TYPE_CHECKING:
     from shared.pki.profiles import Profile

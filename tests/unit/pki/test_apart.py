@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from shared.pki import der
 from shared.pki.apart import key_opened_apart, pfx_opened_apart
 from shared.pki.opened_files import CanNotOpen, open_key, open_pfx
-from tests.unit.pki.foreign import KEY, authority
+from tests.pki.foreign import KEY, authority
 from tests.unit.pki.pfx_files import PASSWORD, encrypted_safe_of, pfx_of, safe_of, shrouded
 
 SECRET = PASSWORD.encode()

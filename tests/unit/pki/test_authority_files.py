@@ -29,9 +29,9 @@ from shared.pki.authority_files import answered_authority, authority_from_pem, a
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.pki.subjects import Subject
+from tests.pki.foreign import KEY, authority, name_of
+from tests.pki.hierarchy import NOW, spare_key
 from tests.unit.pki import handmade, pfx_files
-from tests.unit.pki.foreign import KEY, authority, name_of
-from tests.unit.pki.hierarchy import NOW, spare_key
 from tests.unit.pki.pfx_files import PASSWORD, safe_of, shrouded
 
 ROOT_KEY = ec.generate_private_key(ec.SECP256R1())

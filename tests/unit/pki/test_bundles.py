@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from shared.pki.bundles import BundleError, new_password, pack
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.hierarchy import Hierarchy, certificate_authority, hierarchy, spare_key
+from tests.pki.hierarchy import Hierarchy, certificate_authority, hierarchy, spare_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from shared.pki.chains import check_chain
 from shared.pki.names import common_name
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.hierarchy import NOW, Hierarchy, certificate_authority, hierarchy
+from tests.pki.hierarchy import NOW, Hierarchy, certificate_authority, hierarchy
 from tests.unit.pki.picks import overwritten, picked
 
 DEEP_ROOT = certificate_authority("deep", None, KeyAlgorithm.EC_P256, root_profile(), now=NOW - timedelta(days=1))

@@ -25,7 +25,7 @@ from shared.pki.profiles import (
 )
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
-from tests.unit.pki.hierarchy import NOW, certificate_authority, hierarchy, spare_key
+from tests.pki.hierarchy import NOW, certificate_authority, hierarchy, spare_key
 
 KEY = spare_key(KeyAlgorithm.EC_P256)
 CRL, CA, OCSP = "http://a.example/x.crl", "http://b.example/x.cer", "http://c.example/x"

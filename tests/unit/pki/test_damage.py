@@ -15,6 +15,7 @@ from shared.pki.authority_files import authority_from_pem
 from shared.pki.chains import check_chain
 from shared.pki.damage import UnreadableCertificate, read_certificate, why_unreadable
 from shared.pki.issuers import Issuer, IssuerError
+from tests.pki.hierarchy import NOW
 from tests.unit.pki.handmade import (
     BMP,
     CA_EXTENSIONS,
@@ -28,7 +29,6 @@ from tests.unit.pki.handmade import (
     name,
     plain,
 )
-from tests.unit.pki.hierarchy import NOW
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 GOOD = certificate(plain("top"), KEY)

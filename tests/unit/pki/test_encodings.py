@@ -12,9 +12,9 @@ from shared.pki import names
 from shared.pki.authority_files import authority_from_pem
 from shared.pki.identities import authority_identity
 from shared.pki.path_rules import link_findings
+from tests.pki.hierarchy import NOW
 from tests.unit.pki import handmade
 from tests.unit.pki.handmade import BMP, CN, PRINTABLE, TELETEX, UNIVERSAL, UTF8, name, plain
-from tests.unit.pki.hierarchy import NOW
 
 ROOT_KEY, KEY = (ec.derive_private_key(number, ec.SECP256R1()) for number in (1001, 1002))
 OTHER_ENCODING = (

@@ -25,10 +25,10 @@ from shared.pki.chains import check_chain
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.rules.registration_ids import canonical_registration_id
+from tests.pki.hierarchy import NOW, spare_key
 from tests.unit.pki import inputs, seeds
 from tests.unit.pki import properties as holds
 from tests.unit.pki.cases import Case, Tally, cases
-from tests.unit.pki.hierarchy import NOW, spare_key
 from tests.unit.pki.mutations import parsed, signed
 from tests.unit.pki.pfx_files import PASSWORD
 

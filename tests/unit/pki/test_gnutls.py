@@ -13,8 +13,8 @@ from shared.pki.issuance import issue, new_serial_number, prepare
 from shared.pki.profiles import Profile, device_profile, issuing_profile, root_profile, verification_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.pki.subjects import Subject
+from tests.pki.hierarchy import certificate_authority, spare_key
 from tests.unit.pki import gnutls
-from tests.unit.pki.hierarchy import certificate_authority, spare_key
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -14,7 +14,7 @@ from shared.pki import names
 from shared.pki.bundles import pack
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm
-from tests.unit.pki.hierarchy import Hierarchy, certificate_authority, spare_key
+from tests.pki.hierarchy import Hierarchy, certificate_authority, spare_key
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -28,7 +28,7 @@ from shared.pki.profiles import (
 )
 from shared.pki.signing_keys import KeyAlgorithm, WrongSignature, generate_key, remote_key
 from shared.pki.subjects import Subject
-from tests.unit.pki.hierarchy import NOW, URLS, certificate_authority, hierarchy, vault_of
+from tests.pki.hierarchy import NOW, URLS, certificate_authority, hierarchy, vault_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from shared.pki.issuer_limits import check_for_devices
 from shared.pki.issuers import IssuerError
 from shared.pki.profiles import device_profile, issuing_profile
 from shared.pki.subjects import Subject
-from tests.unit.pki.foreign import KEY, authority, issuer, key_usage
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.foreign import KEY, authority, issuer, key_usage
+from tests.pki.hierarchy import NOW
 
 if TYPE_CHECKING:
     from shared.pki.issuers import Issuer

@@ -21,7 +21,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from shared.pki.chains import check_chain
 from shared.pki.names import common_name
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.hierarchy import NOW
 from tests.unit.pki.limbo_expectations import EXPECTED
 from tests.unit.pki.mutations import parsed, signed
 

@@ -23,7 +23,7 @@ from shared.pki.profiles import (
 )
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.pki.subjects import Subject
-from tests.unit.pki.hierarchy import NOW, URLS, hierarchy, spare_key
+from tests.pki.hierarchy import NOW, URLS, hierarchy, spare_key
 from tests.unit.pki.linting import findings_of_certificate, findings_of_pair
 
 if TYPE_CHECKING:

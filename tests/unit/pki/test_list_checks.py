@@ -16,7 +16,7 @@ from shared.pki.list_checks import (
     serial_numbers,
 )
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.hierarchy import NOW, hierarchy
 
 UNTIL = NOW + timedelta(days=7)
 

@@ -21,7 +21,7 @@ from shared.pki.ocsp import Responder, Revoked, UnreadableRequest
 from shared.pki.profiles import ocsp_responder_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.linting import findings_of_certificate, findings_of_ocsp_response, findings_of_pair
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from cryptography import x509
 from shared.pki import der
 from shared.pki.chains import path_findings
 from shared.pki.policies import policy_gap
-from tests.unit.pki.foreign import authority
-from tests.unit.pki.hierarchy import NOW
+from tests.pki.foreign import authority
+from tests.pki.hierarchy import NOW
 
 A, B, ANY = "1.2.3.4", "1.2.3.5", "2.5.29.32.0"
 

@@ -14,8 +14,8 @@ from shared.pki.issuance import new_serial_number, prepare
 from shared.pki.issuers import Issuer
 from shared.pki.profiles import ProfileError, device_profile, issuing_profile, root_profile, verification_profile
 from shared.pki.subjects import Subject
-from tests.unit.pki.foreign import KEY
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.foreign import KEY
+from tests.pki.hierarchy import NOW, hierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

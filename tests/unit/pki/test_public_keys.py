@@ -35,8 +35,8 @@ from shared.pki.public_keys import (
 )
 from shared.pki.requests import requested_key
 from shared.pki.signing_keys import KeyAlgorithm, UnsupportedKey, generate_key
-from tests.unit.pki.foreign import authority, issuer, name_of
-from tests.unit.pki.hierarchy import NOW, hierarchy, spare_key
+from tests.pki.foreign import authority, issuer, name_of
+from tests.pki.hierarchy import NOW, hierarchy, spare_key
 
 SUPPORTED = "supported are EC-P256, EC-P384, RSA-2048, RSA-3072, RSA-4096"
 CLOSE = (

@@ -36,6 +36,7 @@ from shared.pki.profiles import device_profile, ocsp_responder_profile
 from shared.pki.readable import load_certificate, load_certificates
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.pki.subjects import Subject
+from tests.pki.hierarchy import URLS, hierarchy
 from tests.unit.pki.handmade import (
     BMP,
     CA_EXTENSIONS,
@@ -50,7 +51,6 @@ from tests.unit.pki.handmade import (
     name,
     plain,
 )
-from tests.unit.pki.hierarchy import URLS, hierarchy
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,8 @@ from shared.pki.revocation_lists import (
     encode_entry,
 )
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.pki.foreign import authority, issuer
-from tests.unit.pki.hierarchy import NOW, hierarchy
+from tests.pki.foreign import authority, issuer
+from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.pki.linting import findings_of_crl
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from shared.pki.signing_keys import (
     generate_key,
     remote_key,
 )
-from tests.unit.pki.hierarchy import spare_key, vault_of
+from tests.pki.hierarchy import spare_key, vault_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.pki.wrapped_keys import WrappedKey, WrappedKeyError, unwrap_key, wrap_key
-from tests.unit.pki.hierarchy import spare_key
+from tests.pki.hierarchy import spare_key
 
 VAULT_KEY = bytes(range(32))
 KEY = spare_key(KeyAlgorithm.EC_P256)

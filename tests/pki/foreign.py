@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 from shared.pki.issuance import new_serial_number
 from shared.pki.issuers import Issuer
 from shared.pki.signing_keys import KeyAlgorithm
-from tests.unit.pki.hierarchy import NOW, spare_key
+from tests.pki.hierarchy import NOW, spare_key
 
 KEY = spare_key(KeyAlgorithm.EC_P256)
 _CRITICAL = (x509.BasicConstraints, x509.PolicyConstraints, x509.InhibitAnyPolicy)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.restoration import restoration_of
 from tests.unit.adopting import ISSUER
-from tests.world.test_restorations import Conducted, listed_at
+from tests.unit.test_restorations import Conducted, listed_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,1 @@
+"""CAs and devices that tests issue from, and to."""
