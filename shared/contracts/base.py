@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, LiteralString
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, LiteralString, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from shared.domain.callers import CallerKind
+from shared.domain.words import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from shared.domain.callers import Actor
 
@@ -73,8 +74,13 @@ def example_of(model: type[BaseModel]) -> Any:
 class StatedReason(Contract):
     """One cause of a refusal; ``field`` is its path in the request, empty for the request as a whole."""
 
-    field: str
-    message: str
+    field: str = Field(description="path of the field in the request; empty for the request as a whole")
+    message: str = Field(description="what is wrong, and what would be right")
+
+
+def stated(reasons: Iterable[Mapping[str, str]]) -> list[StatedReason]:
+    """Give reasons, as the ledger has them, as events and answers have them."""
+    return [StatedReason.model_validate(each) for each in reasons]
 
 
 class ToldActor(Contract):
@@ -97,24 +103,36 @@ class ToldActor(Contract):
         }
     )
 
-    kind: CallerKind
-    id: str
-    name: str | None = None
-    role: str | None = None
-    request_id: str | None = None
-    address: str | None = None
-    account: str | None = None
-    source: str | None = None
+    kind: CallerKind = Field(description="of caller")
+    id: str = Field(description="object id of a user or an app; name of a key, a queue or a timer")
+    name: str | None = Field(default=None, description="as people know them")
+    role: str | None = Field(default=None, description="by which it was allowed")
+    request_id: str | None = Field(default=None, description="of the request")
+    address: str | None = Field(default=None, description="where the call came from")
+    account: str | None = Field(default=None, description="of a queue: the storage account that it is in")
+    source: str | None = Field(default=None, description="of a queue: what its message claims to come from")
 
 
-_OF_ACTOR = frozenset(each.alias or name for name, each in ToldActor.model_fields.items())
-
-
-def told_actor(actor: Actor | None) -> dict[str, Any] | None:
+@overload
+def told_actor(actor: Actor) -> ToldActor: ...
+@overload
+def told_actor(actor: None) -> None: ...
+@overload
+def told_actor(actor: Actor | None) -> ToldActor | None: ...
+def told_actor(actor: Actor | None) -> ToldActor | None:
     """Give an actor as events and answers have it."""
     if actor is None:
         return None
-    return {name: value for name, value in actor.model_dump(by_alias=True).items() if name in _OF_ACTOR}
+    return ToldActor(
+        kind=actor.kind,
+        id=actor.id,
+        name=actor.name,
+        role=actor.role,
+        request_id=actor.request_id,
+        address=actor.address,
+        account=actor.account,
+        source=actor.source,
+    )
 
 
 class Told(Contract):
@@ -122,7 +140,16 @@ class Told(Contract):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
-    actor: ToldActor | None = None
+    event_type: ClassVar[EventType]
+    """``type`` of the event that tells it."""
+
+    actor: ToldActor | None = Field(
+        default=None, description="who asked for it; `null` for what the app does by itself"
+    )
+
+    def by(self, actor: Actor | None) -> Self:
+        """Give it with who asked for it."""
+        return self.model_copy(update={"actor": told_actor(actor)})
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -4,77 +4,32 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from shared.contracts.base import SOURCE, StatedReason, Told, timestamp, told_actor, with_example
+from pydantic import Field
+
+from shared.contracts.base import SOURCE, StatedReason, Told, timestamp, with_example
 from shared.contracts.events_approvals import ApprovalEnded, ApprovalWanted
+from shared.contracts.events_certificates import (
+    CertificateExpired,
+    CertificateExpiring,
+    CertificateIssued,
+    CertificateRenewed,
+)
+from shared.contracts.events_devices import DeviceRegistered, DeviceReinstated, DeviceRevoked
 from shared.contracts.events_orders import OrderAccepted, OrderCompleted, OrderProgressed
 from shared.contracts.messages import Queue
 from shared.domain.authorities import AuthorityAction, AuthorityState
-from shared.domain.certificates import InternalKind
 from shared.domain.findings import SubjectKind
-from shared.domain.groups import GroupState
-from shared.domain.held_certificates import CertificateSummary
+from shared.domain.groups import ChangeAction, GroupState
 from shared.domain.rejections import RejectionKind
 from shared.domain.treatments import FindingKind, Severity
-from shared.domain.words import CertificateKind, DeviceState, EventType, RenewalNeeds, RevocationReason
+from shared.domain.words import EventType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.domain.callers import Actor
-
-
-_SERIAL = "1f7d1b3c5a6e4f8091a2b3c4d5e6f70819203142"
-_CERTIFICATE = {
-    "serialNumber": _SERIAL,
-    "thumbprint": "0A1B2C3D4E5F60718293A4B5C6D7E8F901234567",
-    "notBefore": "2026-05-01T11:50:00Z",
-    "notAfter": "2027-05-01T11:59:59Z",
-    "issuer": "line-1-ca1",
-}
-
-
-class CertificateIssued(Told):
-    """A certificate was signed and entered.
-
-    ``name`` is the device's registration id, the CA's name, or the code of a verification certificate. The fields from
-    ``certificate`` on are a device's; ``certificate`` of a verification certificate is the certificate itself, in PEM.
-    """
-
-    model_config = with_example(
-        {
-            "kind": "device",
-            "name": "press-1",
-            "issuer": "line-1-ca1",
-            "serialNumber": _SERIAL,
-            "thumbprint": _CERTIFICATE["thumbprint"],
-            "notBefore": "2026-05-01T11:50:00Z",
-            "notAfter": "2027-05-01T11:59:59Z",
-            "certificate": _CERTIFICATE,
-            "registrationId": "press-1",
-            "deviceId": None,
-            "assignedHub": None,
-            "enrollmentGroup": "line-1",
-            "orderId": "order-1",
-            "bundle": "/api/devices/press-1/bundle",
-        }
-    )
-
-    kind: CertificateKind
-    name: str
-    issuer: str
-    serial_number: str
-    thumbprint: str
-    not_before: datetime
-    not_after: datetime
-    certificate: CertificateSummary | str | None = None
-    registration_id: str | None = None
-    device_id: str | None = None
-    assigned_hub: str | None = None
-    enrollment_group: str | None = None
-    order_id: str | None = None
-    bundle: str | None = None
 
 
 class CertificateAuthorityChanged(Told):
@@ -83,6 +38,7 @@ class CertificateAuthorityChanged(Told):
     ``reason`` of a revocation is one of RFC 5280.
     """
 
+    event_type = EventType.CERTIFICATE_AUTHORITY_CHANGED
     model_config = with_example(
         {
             "name": "line-1-ca1",
@@ -94,17 +50,18 @@ class CertificateAuthorityChanged(Told):
         }
     )
 
-    name: str
-    action: AuthorityAction
-    state: AuthorityState
-    reason: str | None = None
-    comment: str | None = None
-    enrollment_groups: list[str]
+    name: str = Field(description="of the CA")
+    action: AuthorityAction = Field(description="what was asked for")
+    state: AuthorityState = Field(description="of the CA after that")
+    reason: str | None = Field(default=None, description="of a revocation, by its name in RFC 5280 section 5.3.1")
+    comment: str | None = Field(default=None, description="of who asked")
+    enrollment_groups: list[str] = Field(description="that have the CA, or one below it")
 
 
 class EnrollmentGroupChanged(Told):
     """What was asked for of an enrollment group is done, or was overtaken by what was asked for later."""
 
+    event_type = EventType.ENROLLMENT_GROUP_CHANGED
     model_config = with_example(
         {
             "enrollmentGroup": "line-1",
@@ -115,123 +72,11 @@ class EnrollmentGroupChanged(Told):
         }
     )
 
-    enrollment_group: str
-    action: Literal["create", "update", "disable", "enable", "roll", "delete", "retire"]
-    state: GroupState
-    issuer: str
-    overtaken: bool = False
-
-
-class DeviceRegistered(Told):
-    """A device is in its hub."""
-
-    model_config = with_example(
-        {
-            "registrationId": "press-1",
-            "deviceId": "press-1",
-            "assignedHub": "hub-1.azure-devices.net",
-            "enrollmentGroup": "line-1",
-            "orderId": "order-1",
-            "certificate": _CERTIFICATE,
-            "bundle": "/api/devices/press-1/bundle",
-        }
-    )
-
-    registration_id: str
-    device_id: str | None
-    assigned_hub: str | None
-    enrollment_group: str | None
-    order_id: str
-    certificate: CertificateSummary | None
-    bundle: str
-
-
-class DeviceRevoked(Told):
-    """A device, or one certificate of it, is revoked, and DPS and the hubs follow."""
-
-    model_config = with_example(
-        {
-            "registrationId": "press-1",
-            "serialNumber": _SERIAL,
-            "assignedHub": "hub-1.azure-devices.net",
-            "reason": "keyCompromise",
-            "state": "revoked",
-        }
-    )
-
-    registration_id: str
-    serial_number: str | None
-    assigned_hub: str | None
-    reason: RevocationReason
-    state: DeviceState
-
-
-class DeviceReinstated(Told):
-    """The hold of a device, or of one certificate of it, is undone, and DPS and the hubs follow."""
-
-    model_config = with_example(
-        {
-            "registrationId": "press-1",
-            "serialNumber": _SERIAL,
-            "assignedHub": "hub-1.azure-devices.net",
-            "state": "registered",
-        }
-    )
-
-    registration_id: str
-    serial_number: str | None
-    assigned_hub: str | None
-    state: DeviceState
-
-
-class CertificateRenewed(Told):
-    """A device uses the certificate that it was renewed with."""
-
-    model_config = with_example(
-        {
-            "registrationId": "press-1",
-            "serialNumber": _SERIAL,
-            "previousSerialNumber": _SERIAL[::-1],
-            "notAfter": "2027-05-01T11:59:59Z",
-            "assignedHub": "hub-1.azure-devices.net",
-        }
-    )
-
-    registration_id: str
-    serial_number: str
-    previous_serial_number: str | None
-    not_after: datetime
-    assigned_hub: str | None
-
-
-class CertificateDue(Told):
-    """A certificate of a device or a CA expires soon, or has expired.
-
-    ``warningDays`` is the warning time that has come, in days before its end: each is told once.
-    ``renewalNeeds`` says who has to act, if a device should be renewed by now and can't be.
-    """
-
-    model_config = with_example(
-        {
-            "kind": "device",
-            "subject": "press-1",
-            "serialNumber": _SERIAL,
-            "issuer": "line-1-ca1",
-            "enrollmentGroup": "line-1",
-            "notAfter": "2027-05-01T11:59:59Z",
-            "renewalNeeds": None,
-            "warningDays": 30,
-        }
-    )
-
-    kind: CertificateKind | InternalKind
-    subject: str
-    serial_number: str
-    issuer: str
-    enrollment_group: str | None
-    not_after: datetime
-    renewal_needs: RenewalNeeds | None = None
-    warning_days: int | None = None
+    enrollment_group: str = Field(description="its id")
+    action: ChangeAction = Field(description="what was asked for")
+    state: GroupState = Field(description="of the group after that")
+    issuer: str = Field(description="name of the CA that signs for it")
+    overtaken: bool = Field(default=False, description="whether what was asked for later is done instead")
 
 
 class RequestRejected(Told):
@@ -241,6 +86,7 @@ class RequestRejected(Told):
     from 0.
     """
 
+    event_type = EventType.REQUEST_REJECTED
     model_config = with_example(
         {
             "queue": "revocation-requests",
@@ -253,80 +99,94 @@ class RequestRejected(Told):
         }
     )
 
-    queue: Queue
-    kind: RejectionKind
-    reasons: list[StatedReason]
-    rejection_id: str | None = None
-    order_id: str | None = None
-    line: int | None = None
-    registration_id: str | None = None
+    queue: Queue = Field(description="that it came by")
+    kind: RejectionKind = Field(description="`rejected`, or `poison` if every delivery failed")
+    reasons: list[StatedReason] = Field(description="each with the field that it is about")
+    rejection_id: str | None = Field(
+        default=None, description="of what is kept of a message, for `POST /api/rejections/{id}/replay`"
+    )
+    order_id: str | None = Field(default=None, description="of an order or a line of one")
+    line: int | None = Field(default=None, description="of an order, counted from 0")
+    registration_id: str | None = Field(default=None, description="of the line")
 
 
 class Drift(Told):
-    """The ledger and a service say different things, or did so until it was put right.
+    """What both events of a finding tell. ``where`` is ``DPS``, a hub's host name, ``Key Vault`` or ``ledger``."""
 
-    ``where`` is ``DPS``, a hub's host name, ``Key Vault`` or ``ledger``.
-    """
+    finding_id: str = Field(description="for `GET /api/findings/{id}`")
+    kind: FindingKind = Field(description="of difference; see findings.md")
+    severity: Severity = Field(description="how much it matters")
+    subject_kind: SubjectKind = Field(description="what kind of thing it concerns")
+    subject: str = Field(description="its id")
+    where: str = Field(description="`DPS`, a hub's host name, `Key Vault` or `ledger`")
+    ledger: str = Field(description="what the ledger says")
+    service: str = Field(description="what is there")
+    since: datetime = Field(description="when it was first seen")
+    enrollment_group: str | None = Field(description="that it belongs to")
+    certificate_authority: str | None = Field(description="that it belongs to")
 
-    model_config = with_example(
-        {
-            "findingId": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
-            "kind": "doorOpen",
-            "severity": "critical",
-            "subjectKind": "device",
-            "subject": "press-1",
-            "where": "hub-1.azure-devices.net",
-            "ledger": "the device is revoked",
-            "service": "its identity is enabled",
-            "since": "2026-05-01T12:00:00Z",
-            "enrollmentGroup": "line-1",
-            "certificateAuthority": "line-1-ca1",
-        }
-    )
 
-    finding_id: str
-    kind: FindingKind
-    severity: Severity
-    subject_kind: SubjectKind
-    subject: str
-    where: str
-    ledger: str
-    service: str
-    since: datetime
-    enrollment_group: str | None
-    certificate_authority: str | None
+_DRIFT = {
+    "findingId": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+    "kind": "doorOpen",
+    "severity": "critical",
+    "subjectKind": "device",
+    "subject": "press-1",
+    "where": "hub-1.azure-devices.net",
+    "ledger": "the device is revoked",
+    "service": "its identity is enabled",
+    "since": "2026-05-01T12:00:00Z",
+    "enrollmentGroup": "line-1",
+    "certificateAuthority": "line-1-ca1",
+}
+
+
+class DriftFound(Drift):
+    """The ledger and a service say different things."""
+
+    event_type = EventType.DRIFT_FOUND
+    model_config = with_example(_DRIFT)
+
+
+class DriftMended(Drift):
+    """The ledger and a service say the same again, which they did not."""
+
+    event_type = EventType.DRIFT_MENDED
+    model_config = with_example(_DRIFT)
 
 
 EVENTS: Mapping[EventType, type[Told]] = {
-    EventType.CERTIFICATE_ISSUED: CertificateIssued,
-    EventType.CERTIFICATE_AUTHORITY_CHANGED: CertificateAuthorityChanged,
-    EventType.ENROLLMENT_GROUP_CHANGED: EnrollmentGroupChanged,
-    EventType.ORDER_ACCEPTED: OrderAccepted,
-    EventType.ORDER_PROGRESSED: OrderProgressed,
-    EventType.DEVICE_REGISTERED: DeviceRegistered,
-    EventType.ORDER_COMPLETED: OrderCompleted,
-    EventType.DEVICE_REVOKED: DeviceRevoked,
-    EventType.DEVICE_REINSTATED: DeviceReinstated,
-    EventType.CERTIFICATE_EXPIRING: CertificateDue,
-    EventType.CERTIFICATE_EXPIRED: CertificateDue,
-    EventType.CERTIFICATE_RENEWED: CertificateRenewed,
-    EventType.REQUEST_REJECTED: RequestRejected,
-    EventType.APPROVAL_WANTED: ApprovalWanted,
-    EventType.APPROVAL_ENDED: ApprovalEnded,
-    EventType.DRIFT_FOUND: Drift,
-    EventType.DRIFT_MENDED: Drift,
+    each.event_type: each
+    for each in (
+        CertificateIssued,
+        CertificateAuthorityChanged,
+        EnrollmentGroupChanged,
+        OrderAccepted,
+        OrderProgressed,
+        DeviceRegistered,
+        OrderCompleted,
+        DeviceRevoked,
+        DeviceReinstated,
+        CertificateExpiring,
+        CertificateExpired,
+        CertificateRenewed,
+        RequestRejected,
+        ApprovalWanted,
+        ApprovalEnded,
+        DriftFound,
+        DriftMended,
+    )
 }
-"""The fields of each type's ``data``."""
+"""The model of each type's ``data``."""
 
 
 def event(
-    kind: EventType,
+    told: Told,
     *,
     subject: str,
     correlation_id: str,
     at: datetime,
     traceparent: str | None,
-    data: Mapping[str, Any],
     occasion: str = "",
     actor: Actor | None = None,
 ) -> str:
@@ -336,15 +196,15 @@ def event(
     (CloudEvents: source + id are unique per event).
 
     Args:
-        kind: what happened.
+        told: what happened; never a private key or a password.
         subject: the id concerned.
         correlation_id: the order or request that caused it.
         at: when it happened, UTC.
         traceparent: W3C trace context to carry on.
-        data: the event's own fields, as :data:`EVENTS` has them for its type; never a private key or a password.
         occasion: tells repeated events of one kind, subject and cause apart, such as a serial number.
         actor: who asked for it.
     """
+    kind = told.event_type
     name = "/".join(filter(None, (kind.removeprefix("DeviceProvisioning."), subject, correlation_id, occasion)))
     body: dict[str, Any] = {
         "specversion": "1.0",
@@ -355,9 +215,7 @@ def event(
         "time": timestamp(at),
         "datacontenttype": "application/json",
         "correlationid": correlation_id,
-        "data": EVENTS[kind]
-        .model_validate({**data, "actor": told_actor(actor)})
-        .model_dump(mode="json", by_alias=True),
+        "data": told.by(actor).model_dump(mode="json", by_alias=True),
     }
     if traceparent:
         body["traceparent"] = traceparent

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from shared.contracts.base import Told, ToldActor, with_example
-from shared.domain.approvals import ApprovalAct
+from shared.domain.approvals import ApprovalAct, ApprovalState
 from shared.domain.audit_entries import SubjectKind
+from shared.domain.words import EventType
 
 
 class ApprovalWanted(Told):
@@ -17,6 +20,7 @@ class ApprovalWanted(Told):
     many.
     """
 
+    event_type = EventType.APPROVAL_WANTED
     model_config = with_example(
         {
             "approvalId": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
@@ -30,14 +34,14 @@ class ApprovalWanted(Told):
         }
     )
 
-    approval_id: str
-    act: ApprovalAct
-    what: str
-    subject_kind: SubjectKind
-    subject: str
-    enrollment_group: str | None
-    devices: int | None
-    expires_at: datetime
+    approval_id: str = Field(description="for `POST /api/approvals/{approvalId}/approve`, or `refuse`")
+    act: ApprovalAct = Field(description="that needs a second person")
+    what: str = Field(description="the act in words")
+    subject_kind: SubjectKind = Field(description="what kind of thing it concerns")
+    subject: str = Field(description="its id")
+    enrollment_group: str | None = Field(description="that it belongs to")
+    devices: int | None = Field(description="how many devices it concerns")
+    expires_at: datetime = Field(description="after that nobody can approve it")
 
 
 class ApprovalEnded(Told):
@@ -46,6 +50,7 @@ class ApprovalEnded(Told):
     ``askedBy`` is who asked. ``actor`` is who decided, with a ``comment``. Both are ``null`` if it has expired.
     """
 
+    event_type = EventType.APPROVAL_ENDED
     model_config = with_example(
         {
             "approvalId": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
@@ -68,13 +73,15 @@ class ApprovalEnded(Told):
         }
     )
 
-    approval_id: str
-    act: ApprovalAct
-    what: str
-    subject_kind: SubjectKind
-    subject: str
-    enrollment_group: str | None
-    devices: int | None
-    state: Literal["approved", "refused", "expired"]
-    asked_by: ToldActor | None
-    comment: str | None
+    approval_id: str = Field(description="of the approval")
+    act: ApprovalAct = Field(description="that needed a second person")
+    what: str = Field(description="the act in words")
+    subject_kind: SubjectKind = Field(description="what kind of thing it concerns")
+    subject: str = Field(description="its id")
+    enrollment_group: str | None = Field(description="that it belongs to")
+    devices: int | None = Field(description="how many devices it concerns")
+    state: Literal[ApprovalState.APPROVED, ApprovalState.REFUSED, ApprovalState.EXPIRED] = Field(
+        description="how it has ended"
+    )
+    asked_by: ToldActor | None = Field(description="who asked for the act")
+    comment: str | None = Field(description="of who decided")

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.domain import lifecycles
+from shared.domain.announcements import Announced, Announcement
 from shared.domain.audit_entries import AuditedAct
-from shared.domain.callers import Actor
 from shared.domain.certificates import CertificateState
 from shared.domain.doors import ClosedDoor
 from shared.domain.entry_wishes import EntryChange
 from shared.domain.held_certificates import HOLD, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.history import HistoryEntry, asked_by, with_entry
-from shared.domain.record import Part, Record
-from shared.domain.words import DeviceState, EventType, RevocationReason
+from shared.domain.record import Record
+from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsOthers
+
+if TYPE_CHECKING:
+    from shared.domain.callers import Actor
 
 _ACTS_LIMIT = 40
 _ON_HOLD = timedelta(minutes=1)
@@ -43,21 +46,6 @@ REORDERABLE = frozenset({DeviceState.FAILED, DeviceState.DELETED, DeviceState.EX
 
 OUT_OF_SERVICE = frozenset({DeviceState.REVOKED, DeviceState.DELETED})
 """States in which every door is shut."""
-
-
-class Announcement(Part):
-    """An event that becomes true when the services are as wanted; ``actor`` is who asked for what it tells."""
-
-    kind: EventType
-    correlation: str
-    data: dict[str, Any]
-    occasion: str = ""
-    actor: Actor | None = None
-
-    @property
-    def name(self) -> tuple[str, str, str]:
-        """What tells it from other events of the device."""
-        return self.kind, self.correlation, self.occasion
 
 
 class Doors(StrEnum):
@@ -256,18 +244,18 @@ class DeviceRecord(Record):
         pending = self.find(self.pending) if self.pending else None
         return [pending.changed(state=CertificateState.ABANDONED)] if pending else []
 
+    @property
+    def bundle_path(self) -> str:
+        """Where its bundle is fetched."""
+        return f"/api/devices/{self.registration_id}/bundle"
+
     def acted(self, act: str) -> tuple[str, ...]:
         """Give its acts with one more."""
         return (*self.acts, act)[-_ACTS_LIMIT:]
 
-    def announcing(
-        self, kind: EventType, correlation: str, data: dict[str, Any], *, occasion: str = ""
-    ) -> DeviceRecord:
-        """Add what is told when the services follow: ``data`` are the event's own fields, beside who asked for it.
-
-        ``occasion`` tells repeated events of one kind and cause apart.
-        """
-        added = Announcement(kind=kind, correlation=correlation, data=data, occasion=occasion)
+    def announcing(self, announced: Announced, correlation: str, *, occasion: str = "") -> DeviceRecord:
+        """Add what is told when the services follow. ``occasion`` tells repeated events of one kind and cause apart."""
+        added = Announcement.of(announced, correlation, occasion)
         return self.changed(announcements=(*self.announcements, added))
 
 
@@ -275,25 +263,3 @@ def on_hold(record: DeviceRecord) -> AwaitsOthers:
     """Say that work on a device goes on when its hold is undone."""
     name = record.registration_id
     return AwaitsOthers(f"{name!r} is on hold; this goes on when it is reinstated", retry_after=_ON_HOLD)
-
-
-def described(record: DeviceRecord) -> dict[str, Any]:
-    """Give what events of issuance and registration say of a device."""
-    return {
-        "registrationId": record.registration_id,
-        "deviceId": record.device_id,
-        "assignedHub": record.assigned_hub,
-        "enrollmentGroup": record.enrollment_group,
-        "orderId": record.order_id,
-        "certificate": record.certificate.model_dump(mode="json", by_alias=True) if record.certificate else None,
-        "bundle": f"/api/devices/{record.registration_id}/bundle",
-    }
-
-
-def shown(record: DeviceRecord) -> dict[str, Any]:
-    """Give what events of revocation say of a device."""
-    return {
-        "registrationId": record.registration_id,
-        "serialNumber": record.certificate.serial_number if record.certificate else None,
-        "assignedHub": record.assigned_hub,
-    }

@@ -41,8 +41,20 @@ CREATED, EXISTENCE, STATUS = "created", "existence", "provisioningStatus"
 """What is asked for of a group beside its settings, as :attr:`GroupRecord.asked` has it."""
 
 
-ROLL, RETIRE = "roll", "retire"
-"""What becomes of a group's issuing CA: the next one signs, and at last the former one is taken out."""
+class ChangeAction(StrEnum):
+    """What is wanted of a group.
+
+    Of its issuing CA, the next one signs when it is rolled, and at last the former one is taken out: it retires.
+    """
+
+    CREATE = "create"
+    UPDATE = "update"
+    DISABLE = "disable"
+    ENABLE = "enable"
+    ROLL = "roll"
+    DELETE = "delete"
+    RETIRE = "retire"
+
 
 _ACTS = 40
 
@@ -112,7 +124,7 @@ class Change(Part):
     """
 
     request: str
-    action: str
+    action: ChangeAction
     state: GroupState
     issuer: str
     decided_at: datetime
@@ -131,7 +143,7 @@ class Change(Part):
     @property
     def only_told(self) -> bool:
         """Whether there is nothing to do for it, but to tell it."""
-        return self.overtaken or self.action == ROLL
+        return self.overtaken or self.action is ChangeAction.ROLL
 
 
 class GroupRecord(Record):
@@ -215,7 +227,7 @@ class GroupRecord(Record):
         change = self.change
         if change is None:
             return self
-        if change.action == RETIRE:
+        if change.action is ChangeAction.RETIRE:
             rollover = self.rollover and self.rollover.changed(state=RolloverState.RETIRED, retired_at=at, problem=None)
             return self.changed(change=None, rollover=rollover, previous_issuer=None, updated_at=at)
         done = self.changed(change=None, acts=(*self.acts, change.request)[-_ACTS:])
@@ -250,7 +262,11 @@ class GroupRecord(Record):
             previous_issuer=rollover.source,
             rollover=rollover.changed(state=RolloverState.ROLLING, rolling_since=at),
             change=Change(
-                request=rollover.request, action=ROLL, state=self.state, issuer=rollover.target, decided_at=at
+                request=rollover.request,
+                action=ChangeAction.ROLL,
+                state=self.state,
+                issuer=rollover.target,
+                decided_at=at,
             ),
             updated_at=at,
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from shared.domain import lifecycles
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState, has_ended
 from shared.domain.record import Part
@@ -31,11 +33,11 @@ class Purpose(StrEnum):
 class CertificateSummary(Part):
     """The certificate of a device, as ``GET /devices/{registrationId}`` shows it."""
 
-    serial_number: str
-    thumbprint: str
-    not_before: datetime
-    not_after: datetime
-    issuer: str
+    serial_number: str = Field(description="in hexadecimal")
+    thumbprint: str = Field(description="SHA-1 of the certificate")
+    not_before: datetime = Field(description="when it begins to be valid")
+    not_after: datetime = Field(description="its last second")
+    issuer: str = Field(description="name of the CA that has signed it")
 
 
 class HeldCertificate(Part):

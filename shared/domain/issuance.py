@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain import lifecycles
+from shared.domain.announcements import Issued, Renewed
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, REORDERABLE, DeviceRecord, Doors, described, on_hold
+from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, REORDERABLE, DeviceRecord, Doors, on_hold
 from shared.domain.held_certificates import HELD_LIMIT, CertificateSummary, HeldCertificate, Purpose
 from shared.domain.history import HISTORY_LIMIT
 from shared.domain.own_certificates import thumbprints_with
 from shared.domain.revocation import revoked_certificate
-from shared.domain.words import CertificateKind, DeviceState, EventType, RevocationReason
+from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict, Overtaken
 
 if TYPE_CHECKING:
@@ -154,15 +155,24 @@ def issued(record: DeviceRecord, made: Committed, at: datetime) -> DeviceRecord:
         # A device with a past may have been shut out: whoever follows this record lets it in.
         generation=record.generation + (1 if record.doors is not None or record.own_entry else 0),
     )
-    told = {
-        "kind": CertificateKind.DEVICE,
-        "name": record.registration_id,
-        **made.summary.model_dump(mode="json", by_alias=True),
-        **described(entered),
-    }
+    told = Issued(
+        name=record.registration_id,
+        issuer=made.summary.issuer,
+        serial_number=made.summary.serial_number,
+        thumbprint=made.summary.thumbprint,
+        not_before=made.summary.not_before,
+        not_after=made.summary.not_after,
+        certificate=made.summary,
+        registration_id=record.registration_id,
+        device_id=record.device_id,
+        assigned_hub=record.assigned_hub,
+        enrollment_group=record.enrollment_group,
+        order_id=record.order_id,
+        bundle=record.bundle_path,
+    )
     is_second = any(each.cause == _former(record.order_id) for each in record.held)
     occasion = certificate.serial_number if is_second else ""
-    return entered.announcing(EventType.CERTIFICATE_ISSUED, record.order_id, told, occasion=occasion)
+    return entered.announcing(told, record.order_id, occasion=occasion)
 
 
 def _committed(record: DeviceRecord, made: Committed) -> HeldCertificate:
@@ -298,14 +308,11 @@ def renewed(record: DeviceRecord, request_id: str, *, hub: str, device_id: str, 
         held=record.with_held(*ended),
         generation=record.generation + 1,
     )
-    return entered.announcing(
-        EventType.CERTIFICATE_RENEWED,
-        request_id,
-        {
-            "registrationId": record.registration_id,
-            "serialNumber": following.serial_number,
-            "previousSerialNumber": present,
-            "notAfter": following.not_after.isoformat(),
-            "assignedHub": hub,
-        },
+    told = Renewed(
+        registration_id=record.registration_id,
+        serial_number=following.serial_number,
+        previous_serial_number=present,
+        not_after=following.not_after,
+        assigned_hub=hub,
     )
+    return entered.announcing(told, request_id)

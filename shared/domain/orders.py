@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from shared.domain import lifecycles
 from shared.domain.callers import Actor
@@ -54,6 +54,8 @@ class Ending(StrEnum):
 
 UPLOADS = "uploads/"
 """How the names of lists begin that the app keeps itself; others belong to who put them there."""
+
+EndState = Literal[OrderState.COMPLETED, OrderState.COMPLETED_WITH_FAILURES, OrderState.CANCELLED]
 
 DISPATCHED = frozenset({OrderState.PROCESSING, OrderState.WAITING})
 """States of an order whose lines are all on their way, and not all done."""
@@ -298,7 +300,7 @@ def progress_told(told: Told) -> Callable[[OrderRecord], OrderRecord]:
     return lambda order: order.changed(progress=told.changed(is_told=True)) if order.progress == told else order
 
 
-def end_of(order: OrderRecord, counts: LineCounts) -> OrderState:
+def end_of(order: OrderRecord, counts: LineCounts) -> EndState:
     """Tell how an order ends whose lines are done."""
     if order.is_cancelled:
         return OrderState.CANCELLED

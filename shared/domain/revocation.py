@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from shared.domain.announcements import Reinstated, Revoked
 from shared.domain.certificates import CertificateState
-from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord, Doors, revoked_for, shown
+from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord, Doors, revoked_for
 from shared.domain.held_certificates import HOLD, HeldCertificate
-from shared.domain.words import DeviceState, EventType, RevocationReason
+from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict, Rejected
 
 if TYPE_CHECKING:
@@ -73,12 +74,7 @@ def revoked(
         generation=record.generation + 1,
         acts=record.acted(act),
     )
-    return entered.announcing(
-        EventType.DEVICE_REVOKED,
-        correlation,
-        {**shown(entered), "reason": reason, "state": state},
-        occasion=occasion,
-    )
+    return entered.announcing(_revoked(entered, reason), correlation, occasion=occasion)
 
 
 def is_revocable(record: DeviceRecord) -> bool:
@@ -134,7 +130,7 @@ def reinstated(record: DeviceRecord, *, act: str, at: datetime, correlation: str
         generation=record.generation + 1,
         acts=record.acted(act),
     )
-    return entered.announcing(EventType.DEVICE_REINSTATED, correlation, {**shown(entered), "state": state})
+    return entered.announcing(_reinstated(entered), correlation)
 
 
 def check_on_hold(record: DeviceRecord) -> None:
@@ -191,8 +187,7 @@ def former_revoked(
         generation=record.generation + 1,
         acts=record.acted(act),
     )
-    details = {**shown(entered), "reason": reason, "serialNumber": serial_number, "state": record.state}
-    return entered.announcing(EventType.DEVICE_REVOKED, correlation, details, occasion=occasion)
+    return entered.announcing(_revoked(entered, reason, serial_number), correlation, occasion=occasion)
 
 
 def former_reinstated(
@@ -215,8 +210,7 @@ def former_reinstated(
         generation=record.generation + 1,
         acts=record.acted(act),
     )
-    details = {**shown(entered), "serialNumber": serial_number, "state": record.state}
-    return entered.announcing(EventType.DEVICE_REINSTATED, correlation, details)
+    return entered.announcing(_reinstated(entered, serial_number), correlation)
 
 
 def _former(record: DeviceRecord, serial_number: str) -> HeldCertificate | None:
@@ -244,11 +238,31 @@ def deleted(record: DeviceRecord, *, act: str, at: datetime, correlation: str) -
     )
     if not concerned:
         return entered
-    return entered.announcing(
-        EventType.DEVICE_REVOKED,
-        correlation,
-        {**shown(entered), "reason": reason, "state": DeviceState.DELETED},
+    return entered.announcing(_revoked(entered, reason), correlation)
+
+
+def _revoked(record: DeviceRecord, reason: RevocationReason, former: str | None = None) -> Revoked:
+    """Give what is told of a revocation: of the device, or of a certificate that it does not use any more."""
+    return Revoked(
+        registration_id=record.registration_id,
+        serial_number=former or _present(record),
+        assigned_hub=record.assigned_hub,
+        reason=reason,
+        state=record.state,
     )
+
+
+def _reinstated(record: DeviceRecord, former: str | None = None) -> Reinstated:
+    return Reinstated(
+        registration_id=record.registration_id,
+        serial_number=former or _present(record),
+        assigned_hub=record.assigned_hub,
+        state=record.state,
+    )
+
+
+def _present(record: DeviceRecord) -> str | None:
+    return record.certificate.serial_number if record.certificate else None
 
 
 class Falls(StrEnum):

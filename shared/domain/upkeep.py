@@ -8,7 +8,6 @@ from shared.domain.audit_entries import with_act
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import (
     IN_SERVICE,
-    Announcement,
     DeviceRecord,
     Doors,
 )
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from shared.domain.announcements import Announcement
     from shared.domain.audit_entries import AuditedAct
     from shared.domain.doors import ClosedDoor
 

@@ -15,7 +15,7 @@ from shared.audit import Auditor, report
 from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
-from shared.domain.groups import CaReferences, Change, GroupRecord, GroupState
+from shared.domain.groups import CaReferences, Change, ChangeAction, GroupRecord, GroupState
 from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import ServiceFailed
@@ -149,7 +149,7 @@ def entry(*thumbprints: str, status: str = "enabled", **x509: Any) -> dict[str, 
 
 
 REFERENCES = CaReferences(primary="root", secondary="other")
-UNFINISHED = Change(request="r", action="disable", state=GroupState.DISABLED, issuer="ca-2", decided_at=NOW)
+UNFINISHED = Change(request="r", action=ChangeAction.DISABLE, state=GroupState.DISABLED, issuer="ca-2", decided_at=NOW)
 
 
 def test_a_healthy_group_has_no_fault() -> None:

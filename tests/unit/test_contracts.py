@@ -22,12 +22,13 @@ from shared.contracts.base import Contract
 from shared.contracts.certificates import AuthorityImport, CertificateRequest
 from shared.contracts.devices import IdentityChange, Revocation, RevocationRequest, Saying, revocation_request
 from shared.contracts.events import event
+from shared.contracts.events_orders import OrderAccepted
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue, command, read_message
 from shared.contracts.orders import DeviceOrder, DeviceRequest, device_request
 from shared.contracts.parsing import parse
-from shared.domain.words import EventType, RevocationReason
+from shared.domain.words import RevocationReason
 from shared.errors import REASONS_MOST, Rejected
 
 
@@ -316,12 +317,11 @@ def test_an_event_sent_again_has_the_same_id() -> None:
     """An event's id follows from what happened and not from when it was sent."""
     texts = [
         event(
-            EventType.ORDER_ACCEPTED,
+            OrderAccepted(order_id="order-1", enrollment_group="g", device_count=2),
             subject="order-1",
             correlation_id="order-1",
             at=datetime(2026, 1, day, tzinfo=UTC),
             traceparent=None,
-            data={"orderId": "order-1", "enrollmentGroup": "g", "deviceCount": 2},
         )
         for day in (1, 2)
     ]

@@ -673,7 +673,7 @@ async def test_an_order_waits_when_nothing_is_left_but_first_boots(world: World)
     assert await world.state() is OrderState.WAITING
     assert (await world.answers.describe("o"))["progress"]["issued"] == 2
     counted = await world.answers.progress("o")
-    assert [counted[each] for each in ("total", "ordered", "issued", "registered")] == [3, 0, 2, 1]
+    assert (counted.total, counted.ordered, counted.issued, counted.registered) == (3, 0, 2, 1)
     await world.finish_lines()
     await world.deliver_all()
     assert await world.state() is OrderState.COMPLETED

@@ -84,8 +84,8 @@ class Client:
 def told(kind: EventType, seconds: int = 0, **changes: Any) -> str:
     """Give an event as the app sends it, so many seconds later."""
     at = NOW.replace(second=seconds)
-    data = {**example_of(EVENTS[kind]), **changes}
-    return event(kind, subject="press-1", correlation_id="c", at=at, traceparent=None, data=data, occasion=str(seconds))
+    body = EVENTS[kind].model_validate({**example_of(EVENTS[kind]), **changes})
+    return event(body, subject="press-1", correlation_id="c", at=at, traceparent=None, occasion=str(seconds))
 
 
 @pytest.fixture

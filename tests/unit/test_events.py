@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from shared.contracts.base import example_of
 from shared.contracts.events import EVENTS, event
+from shared.domain.announcements import ANNOUNCED, Announced, Announcement
 from shared.domain.words import EventType
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 5, tzinfo=UTC)
@@ -17,7 +19,8 @@ REASON = {"field": "csr", "message": "is required"}
 
 
 def composed(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
-    text = event(kind, subject="s", correlation_id="c", at=NOW, traceparent=None, data=data, occasion="1")
+    told = EVENTS[kind].model_validate(data)
+    text = event(told, subject="s", correlation_id="c", at=NOW, traceparent=None, occasion="1")
     body: dict[str, Any] = json.loads(text)
     return body
 
@@ -25,6 +28,17 @@ def composed(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
 def test_every_type_has_its_fields() -> None:
     """No event can be published whose fields nobody has written down."""
     assert set(EVENTS) == set(EventType)
+
+
+@pytest.mark.parametrize("announced", ANNOUNCED)
+def test_what_a_device_announces_has_the_fields_of_its_event(announced: type[Announced]) -> None:
+    """It is kept in the device's row, and told when the services are as wanted."""
+    told = EVENTS[announced.event_type]
+    fields = {each.alias for each in told.model_fields.values()} - {"actor"}
+    assert {each.alias for each in announced.model_fields.values()} == fields
+    example = {name: value for name, value in example_of(told).items() if name in fields}
+    data = Announcement.of(announced.model_validate(example), "c", "").data
+    assert json.loads(told.model_validate(data).to_json()) == {n: v for n, v in example.items() if v is not None}
 
 
 def test_an_event_is_a_cloud_event_whose_id_follows_from_what_happened() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.domain.groups import Change, GroupRecord, GroupState, Rollover, RolloverState, having
+from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState, Rollover, RolloverState, having
 from shared.ledger.groups import Groups
 from tests.unit.fakes import FakeTable
 
@@ -33,7 +33,7 @@ KNOWN = [
     group(
         "h-coming",
         issuer="ca-3",
-        change=Change(request="r", action="update", state=GroupState.ENABLED, issuer="ca-1", decided_at=NOW),
+        change=Change(request="r", action=ChangeAction.UPDATE, state=GroupState.ENABLED, issuer="ca-1", decided_at=NOW),
     ),
 ]
 THERE = ["c-disabled", "d-requested", "e-rolling", "g-former", "h-coming"]

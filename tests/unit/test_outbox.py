@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.contracts.events_orders import OrderAccepted
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
 from shared.contracts.orders import DeviceOrder
 from shared.contracts.parsing import parse
-from shared.domain.words import EventType
 from shared.errors import Rejected
 from shared.telemetry.metrics import received
 from shared.workflows.intake.outbox import Outbox
@@ -56,9 +56,9 @@ class Topic:
 async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_queues() -> None:
     queues, topic = FakeQueues(), Topic()
     outbox = Outbox(queues=queues, clock=lambda: NOW, topic=topic)
-    data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
+    told = OrderAccepted(order_id="o", enrollment_group="g", device_count=2)
     with received(kept := Kept()):
-        await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
+        await outbox.publish(told, subject="o", correlation_id="o")
         await outbox.order(
             Queue.DEVICE_ORDERS, parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": ["d"]})
         )
@@ -66,14 +66,14 @@ async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_qu
         ("eventgrid", "provisioning-events"),
         ("azure_storage_queue", "device-orders"),
     ]
-    told = {**data, "actor": None}
-    assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", told)]
+    data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2, "actor": None}
+    assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", data)]
     assert [queue for queue, _, _ in queues.sent] == [Queue.DEVICE_ORDERS]
 
 
 async def test_without_a_topic_events_go_into_their_queue() -> None:
     queues = FakeQueues()
     outbox = Outbox(queues=queues, clock=lambda: NOW)
-    data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2}
-    await outbox.publish(EventType.ORDER_ACCEPTED, subject="o", correlation_id="o", data=data)
+    told = OrderAccepted(order_id="o", enrollment_group="g", device_count=2)
+    await outbox.publish(told, subject="o", correlation_id="o")
     assert [queue for queue, _, _ in queues.sent] == [Queue.PROVISIONING_EVENTS]

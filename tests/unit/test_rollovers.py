@@ -14,7 +14,7 @@ import pytest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.domain.authorities import AuthorityState
 from shared.domain.certificates import CertificateRecord, CertificateState
-from shared.domain.groups import STATUS, Change, GroupRecord, GroupState
+from shared.domain.groups import STATUS, Change, ChangeAction, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 from shared.errors import Conflict, PreconditionFailed, Rejected
 from shared.ledger.certificates import Certificates
@@ -346,7 +346,12 @@ async def test_a_retirement_does_not_displace_a_change() -> None:
     known = await scene.groups.get("g")
     assert known is not None
     change = Change(
-        request="r", action="disable", state=GroupState.DISABLED, issuer="g-ca2", decided_at=NOW, asked={STATUS: NOW}
+        request="r",
+        action=ChangeAction.DISABLE,
+        state=GroupState.DISABLED,
+        issuer="g-ca2",
+        decided_at=NOW,
+        asked={STATUS: NOW},
     )
     await scene.groups.replace(known, known.record.changed(change=change))
     idle: Any = Idle()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.groups import Change, GroupRecord, GroupState
+from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
 from shared.ledger.groups import Groups
 from shared.ledger.rows import Rows
 from shared.ledger.table import Stale
@@ -62,7 +62,12 @@ async def test_a_text_that_is_longer_than_a_column_is_kept_whole() -> None:
     table = FakeTable()
     settings = {"initialTwin.properties.desired": {f"n{index}": "ü" * 4000 for index in range(10)}}
     change = Change(
-        request="r", action="update", state=GroupState.ENABLED, issuer="ca", decided_at=NOW, settings=settings
+        request="r",
+        action=ChangeAction.UPDATE,
+        state=GroupState.ENABLED,
+        issuer="ca",
+        decided_at=NOW,
+        settings=settings,
     )
     await Groups(table).insert(group(change=change))
     [row] = table.rows.values()

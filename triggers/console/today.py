@@ -135,7 +135,7 @@ async def _orders(services: Services, now: datetime) -> tuple[list[dict[str, Any
 
 async def _progress(services: Services, order_id: str) -> Mapping[str, int] | None:
     with suppress(NotFound):  # it is not kept any more
-        return await services.order_answers.progress(order_id)
+        return (await services.order_answers.progress(order_id)).model_dump()
     return None
 
 

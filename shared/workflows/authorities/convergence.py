@@ -20,7 +20,6 @@ from shared.domain.authorities import OPENED, AuthorityState, Missing, ProofOfPo
 from shared.domain.authority_acts import followed
 from shared.domain.certificates import CertificateState
 from shared.domain.expiry import DueNotice, Notice, first_warning
-from shared.domain.words import EventType
 from shared.errors import Deferred, Overtaken, Rejected
 from shared.telemetry.spans import step
 from shared.workflows.authorities.changes import authority_of, change
@@ -220,7 +219,9 @@ class AuthorityConverger:
         """Enter a CA into the books, publish its first list, tell of it, and open it for use."""
         assert record.serial_number is not None  # noqa: S101 - a signed CA has one
         assert record.not_after is not None  # noqa: S101
-        await self._enter(book_entry(record, next(all_certificates(record)), record.signed_by))
+        certificate = next(all_certificates(record))
+        told = issued_event(record, certificate, record.signed_by)
+        await self._enter(book_entry(record, certificate, record.signed_by))
         await self.expiry.put(
             DueNotice.on(
                 first_warning(record.not_after, self.settings.authority_warnings),
@@ -231,9 +232,7 @@ class AuthorityConverger:
             )
         )
         await self.lists.publish(record.name)
-        await self.outbox.publish(
-            EventType.CERTIFICATE_ISSUED, subject=record.name, correlation_id=record.cause, data=issued_event(record)
-        )
+        await self.outbox.publish(told, subject=record.name, correlation_id=record.cause)
         await self.endings.write_down(record)
         return await change(self.records, record.name, partial(_opened, seen=record))
 

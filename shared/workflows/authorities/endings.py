@@ -24,6 +24,7 @@ from shared.acting import acting
 from shared.acting import actor as current_actor
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import IssuerRevocation, RevocationRequest
+from shared.contracts.events import CertificateAuthorityChanged
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
@@ -33,7 +34,7 @@ from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.domain.groups import GroupState
 from shared.domain.requests import ENDED
 from shared.domain.revocation import Falls, falls
-from shared.domain.words import EventType, RevocationReason
+from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, Rejected
 from shared.pki import names
 from shared.workflows.authorities.changes import change as change_record
@@ -109,17 +110,16 @@ class AuthorityEndings:
 
     async def _tell(self, record: AuthorityRecord, change: AuthorityChange) -> None:
         await self.outbox.publish(
-            EventType.CERTIFICATE_AUTHORITY_CHANGED,
+            CertificateAuthorityChanged(
+                name=record.name,
+                action=change.action,
+                state=record.state,
+                reason=change.reason,
+                comment=change.comment,
+                enrollment_groups=list(change.groups),
+            ),
             subject=record.name,
             correlation_id=change.request,
-            data={
-                "name": record.name,
-                "action": change.action,
-                "state": record.state,
-                "reason": change.reason,
-                "comment": change.comment,
-                "enrollmentGroups": list(change.groups),
-            },
             occasion=change.action,
         )
 
@@ -148,17 +148,7 @@ class AuthorityEndings:
                 )
             )
             await self.outbox.publish(
-                EventType.CERTIFICATE_ISSUED,
-                subject=record.name,
-                correlation_id=change.request,
-                data={
-                    **issued_event(record),
-                    "issuer": entry.issuer,
-                    "serialNumber": entry.serial_number,
-                    "thumbprint": entry.thumbprint,
-                    "notBefore": entry.not_before,
-                    "notAfter": entry.not_after,
-                },
+                issued_event(record, certificate, entry.issuer), subject=record.name, correlation_id=change.request
             )
 
     async def _enter_active(self, entry: CertificateRecord) -> None:

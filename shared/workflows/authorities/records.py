@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from shared.contracts.events_certificates import CertificateIssued
 from shared.domain.authorities import AuthorityRecord, AuthorityState, WantedAuthority
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.words import CertificateKind, KeyCustody
@@ -196,18 +197,18 @@ def book_entry(record: AuthorityRecord, certificate: x509.Certificate, signed_by
     )
 
 
-def issued_event(record: AuthorityRecord) -> dict[str, Any]:
-    """Give what the event of an issued certificate tells of a CA."""
-    return {
-        "kind": record.kind,
-        "name": record.name,
-        "issuer": record.signed_by,
-        "serialNumber": record.serial_number,
-        "thumbprint": record.thumbprint,
-        "notBefore": record.not_before,
-        "notAfter": record.not_after,
-        "enrollmentGroup": record.enrollment_group,
-    }
+def issued_event(record: AuthorityRecord, certificate: x509.Certificate, signed_by: str) -> CertificateIssued:
+    """Give what is told of a certificate of a CA."""
+    return CertificateIssued(
+        kind=record.kind,
+        name=record.name,
+        issuer=signed_by,
+        serial_number=names.serial_text(certificate.serial_number),
+        thumbprint=names.thumbprint(certificate),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        enrollment_group=record.enrollment_group,
+    )
 
 
 def check_custody(record: AuthorityRecord, wanted: KeyCustody | None) -> None:

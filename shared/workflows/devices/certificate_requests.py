@@ -8,11 +8,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.events_certificates import CertificateIssued
 from shared.contracts.messages import Queue
 from shared.domain import issuance
 from shared.domain.devices import DeviceRecord
 from shared.domain.held_certificates import Purpose
-from shared.domain.words import CertificateKind, DeviceState, EventType
+from shared.domain.words import CertificateKind, DeviceState
 from shared.errors import Deferred, NotFound, Rejected
 from shared.pki import names
 from shared.rules.key_algorithms import DEFAULT
@@ -118,19 +119,18 @@ class CertificateRequests:
         issuer, code = request.issuer or "", request.verification_code or ""
         certificate = await self.possession.verification_certificate(issuer, code, cause=request.request_id)
         await self.outbox.publish(
-            EventType.CERTIFICATE_ISSUED,
+            CertificateIssued(
+                kind=request.kind,
+                name=request.name,
+                issuer=issuer,
+                serial_number=names.serial_text(certificate.serial_number),
+                thumbprint=names.thumbprint(certificate),
+                not_before=certificate.not_valid_before_utc,
+                not_after=certificate.not_valid_after_utc,
+                certificate=names.pem(certificate),
+            ),
             subject=request.name,
             correlation_id=request.request_id,
-            data={
-                "kind": request.kind,
-                "name": request.name,
-                "issuer": issuer,
-                "serialNumber": names.serial_text(certificate.serial_number),
-                "thumbprint": names.thumbprint(certificate),
-                "notBefore": certificate.not_valid_before_utc,
-                "notAfter": certificate.not_valid_after_utc,
-                "certificate": names.pem(certificate),
-            },
         )
 
     async def _device(self, request: CertificateRequest) -> None:

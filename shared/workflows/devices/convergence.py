@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
+from shared.contracts.events import EVENTS
 from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
@@ -166,10 +167,9 @@ class DeviceConverger:
         for each in record.announcements:
             with acting(each.actor):  # whoever brings it about
                 await self.outbox.publish(
-                    each.kind,
+                    EVENTS[each.kind].model_validate(each.data),
                     subject=record.registration_id,
                     correlation_id=each.correlation,
-                    data=each.data,
                     occasion=each.occasion,
                 )
 

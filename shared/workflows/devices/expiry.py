@@ -9,18 +9,19 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.contracts.events_certificates import CertificateDue, CertificateExpired, CertificateExpiring
 from shared.domain import upkeep
 from shared.domain.certificates import UNSIGNED_FOR, CertificateState
 from shared.domain.expiry import DueNotice, Notice, first_warning, next_warning, told_warning
 from shared.domain.renewal import first_notice, next_reminder, renewal_day
-from shared.domain.words import CertificateKind, EventType, RevocationReason
+from shared.domain.words import CertificateKind, RevocationReason
 from shared.errors import NotFound, Overtaken
 from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.certificates import Certificates
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.intake.outbox import Clock, Outbox
 
-_EVENTS = {Notice.EXPIRING: EventType.CERTIFICATE_EXPIRING, Notice.EXPIRED: EventType.CERTIFICATE_EXPIRED}
+_EVENTS: Mapping[Notice, type[CertificateDue]] = {
+    Notice.EXPIRING: CertificateExpiring,
+    Notice.EXPIRED: CertificateExpired,
+}
 _ATTEMPTS = 8
 _AT_ONCE = 20
 """Notices that are given at a time: a day on which thousands of devices are due takes minutes, and not an hour."""
@@ -196,18 +200,17 @@ class ExpirySweep:
         expires = notice.notice is Notice.EXPIRING
         days = told_warning(notice.not_after, self._warnings(certificate), self.clock().date()) if expires else None
         await self.outbox.publish(
-            _EVENTS[notice.notice],
+            _EVENTS[notice.notice](
+                kind=certificate.kind,
+                subject=certificate.subject,
+                serial_number=certificate.serial_number,
+                issuer=certificate.issuer,
+                enrollment_group=certificate.enrollment_group,
+                not_after=notice.not_after,
+                warning_days=days,
+            ),
             subject=certificate.subject,
             correlation_id=certificate.cause,
-            data={
-                "kind": certificate.kind,
-                "subject": certificate.subject,
-                "serialNumber": certificate.serial_number,
-                "issuer": certificate.issuer,
-                "enrollmentGroup": certificate.enrollment_group,
-                "notAfter": notice.not_after.isoformat(),
-                "warningDays": days,
-            },
             occasion=certificate.serial_number if days is None else f"{certificate.serial_number}/{days}",
         )
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.contracts.base import stated
+from shared.contracts.events import RequestRejected
 from shared.contracts.messages import Queue
 from shared.domain import issuance
 from shared.domain.rejections import RejectionKind
-from shared.domain.words import EventType
 from shared.errors import Conflict, Rejected
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change
@@ -74,16 +75,15 @@ class Failures:
     async def announce(self, line: OrderLine) -> None:
         """Tell that a device of an order could not be made, and why."""
         await self.outbox.publish(
-            EventType.REQUEST_REJECTED,
+            RequestRejected(
+                queue=Queue.DEVICE_ORDERS,
+                kind=RejectionKind.REJECTED,
+                order_id=line.order_id,
+                line=line.line,
+                registration_id=line.requested_id,
+                reasons=stated(line.reasons or ()),
+            ),
             subject=line.registration_id or line.requested_id or line.order_id,
             correlation_id=line.order_id,
-            data={
-                "queue": Queue.DEVICE_ORDERS,
-                "kind": RejectionKind.REJECTED,
-                "orderId": line.order_id,
-                "line": line.line,
-                "registrationId": line.requested_id,
-                "reasons": line.reasons,
-            },
             occasion=f"{line.line} again {line.attempt}" if line.attempt else str(line.line),
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.events_certificates import CertificateExpiring
 from shared.domain.expiry import MissedRenewal
-from shared.domain.words import CertificateKind, EventType
+from shared.domain.words import CertificateKind
 from shared.workflows.groups.entries import existing
 
 if TYPE_CHECKING:
@@ -52,18 +53,17 @@ class MissedRenewals:
             )
         )
         await self.outbox.publish(
-            EventType.CERTIFICATE_EXPIRING,
+            CertificateExpiring(
+                kind=CertificateKind.DEVICE,
+                subject=device.registration_id,
+                serial_number=present.serial_number,
+                issuer=present.issuer,
+                enrollment_group=device.enrollment_group,
+                not_after=present.not_after,
+                renewal_needs=needs,
+            ),
             subject=device.registration_id,
             correlation_id=cause,
-            data={
-                "kind": CertificateKind.DEVICE,
-                "subject": device.registration_id,
-                "serialNumber": present.serial_number,
-                "issuer": present.issuer,
-                "enrollmentGroup": device.enrollment_group,
-                "notAfter": present.not_after.isoformat(),
-                "renewalNeeds": needs,
-            },
             occasion=occasion,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.events_orders import OrderProgress
 from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.errors import NotFound, Rejected
 
@@ -68,14 +69,14 @@ class OrderAnswers:
             "acceptedAt": order.accepted_at,
             "completedAt": order.completed_at,
             "reasons": order.reasons,
-            "progress": progress_of(counts, order),
+            "progress": progress_of(counts, order).model_dump(),
             "devices": [_described(line) for line in lines],
             "continuationToken": following,
         }
         optional = {"reasons", "continuationToken"}
         return {name: value for name, value in shown.items() if value is not None or name not in optional}
 
-    async def progress(self, order_id: str) -> dict[str, int]:
+    async def progress(self, order_id: str) -> OrderProgress:
         """Count the lines of an order by state, as its row has them: one read.
 
         Raises:
@@ -135,13 +136,13 @@ class OrderAnswers:
         ], following
 
 
-def progress_of(counts: Mapping[str, int], order: OrderRecord) -> dict[str, int]:
+def progress_of(counts: Mapping[str, int], order: OrderRecord) -> OrderProgress:
     """Give an order's progress: its lines, by state. What was not recorded when it was cancelled is cancelled."""
     total = order.device_count
     if order.is_cancelled:
         counted = {state.value: counts.get(state.value, 0) for state in LineState if state is not LineState.CANCELLED}
         counts = {**counted, LineState.CANCELLED: total - sum(counted.values())}
-    return {"total": total, **{state.value: counts.get(state.value, 0) for state in LineState}}
+    return OrderProgress(total=total, **{state.value: counts.get(state.value, 0) for state in LineState})
 
 
 def _recorded(order: OrderRecord) -> Mapping[str, int]:

@@ -8,11 +8,12 @@ from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from shared.contracts.base import stated
+from shared.contracts.events import RequestRejected
 from shared.contracts.messages import Queue
 from shared.contracts.orders import MESSAGE_LINES, DeviceRegistration
 from shared.domain.orders import OPEN_STATES, LineState, all_dispatched, cut, dispatched
 from shared.domain.rejections import RejectionKind
-from shared.domain.words import EventType
 from shared.errors import Rejected
 from shared.ledger.orders import PARTITION_LINES
 from shared.workflows.devices.batches import in_batches
@@ -126,15 +127,14 @@ class OrderDispatch:
         async for batch in in_batches(left, PARTITION_LINES):
             await self._send(batch)
         await self.outbox.publish(
-            EventType.REQUEST_REJECTED,
+            RequestRejected(
+                queue=Queue.DEVICE_ORDERS,
+                kind=RejectionKind.REJECTED,
+                order_id=order_id,
+                reasons=stated(reasons),
+            ),
             subject=order_id,
             correlation_id=order_id,
-            data={
-                "queue": Queue.DEVICE_ORDERS,
-                "kind": RejectionKind.REJECTED,
-                "orderId": order_id,
-                "reasons": reasons,
-            },
             occasion=f"list {known.record.list_etag}",
         )
         return await self.orders.change(known, cut(taken, reasons))

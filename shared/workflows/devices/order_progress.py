@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.orders import progress_told, progressed
-from shared.domain.words import EventType
+from shared.contracts.events_orders import OrderProgressed
+from shared.domain.orders import OrderState, progress_told, progressed
 from shared.workflows.devices.order_answers import progress_of
 
 if TYPE_CHECKING:
@@ -32,18 +32,18 @@ class OrderProgressEvents:
         told = known.record.progress
         if told is None or told.is_told:
             return known
+        assert told.state is OrderState.PROCESSING or told.state is OrderState.WAITING  # noqa: S101
         order = known.record
         await self.outbox.publish(
-            EventType.ORDER_PROGRESSED,
+            OrderProgressed(
+                order_id=order.order_id,
+                enrollment_group=order.enrollment_group,
+                state=told.state,
+                finished=told.finished,
+                progress=progress_of(told.counts, order),
+            ),
             subject=order.order_id,
             correlation_id=order.order_id,
-            data={
-                "orderId": order.order_id,
-                "enrollmentGroup": order.enrollment_group,
-                "state": told.state,
-                "finished": told.finished,
-                "progress": progress_of(told.counts, order),
-            },
             occasion=f"again {order.retries} {told.finished}" if order.retries else str(told.finished),
         )
         return await self.orders.change(known, progress_told(told))

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.contracts.events_devices import DeviceRegistered
 from shared.domain import issuance, upkeep
-from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, DeviceRecord, described, on_hold
+from shared.domain.devices import IN_ITS_HUB, OPEN_STATES, DeviceRecord, on_hold
 from shared.domain.held_certificates import Purpose
 from shared.domain.orders import LineState
-from shared.domain.words import DeviceState, EventType, RegisterBy
+from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import AwaitsDevice, Conflict, Deferred, Overtaken, Reason, Rejected
 from shared.ledger.table import Stale
 from shared.log_lines import about
@@ -273,10 +274,17 @@ class OrderedDevices:
     async def _announce_registered(self, device: DeviceRecord) -> None:
         """Tell that a device is in its hub."""
         await self.outbox.publish(
-            EventType.DEVICE_REGISTERED,
+            DeviceRegistered(
+                registration_id=device.registration_id,
+                device_id=device.device_id,
+                assigned_hub=device.assigned_hub,
+                enrollment_group=device.enrollment_group,
+                order_id=device.order_id,
+                certificate=device.certificate,
+                bundle=device.bundle_path,
+            ),
             subject=device.registration_id,
             correlation_id=device.order_id,
-            data=described(device),
         )
 
     async def _refused(self, known: Versioned[OrderLine], rejection: Rejected) -> OrderLine:

@@ -11,9 +11,10 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shared import acting
+from shared.contracts.events_orders import FailedLine, OrderAccepted, OrderCompleted
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderWatch
 from shared.domain.orders import (
@@ -28,7 +29,6 @@ from shared.domain.orders import (
     end_of,
     watched_by,
 )
-from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred
 from shared.ledger.table import Stale
 from shared.workflows.devices.order_answers import progress_of
@@ -179,14 +179,13 @@ class DeviceOrders:
 
     async def _announce_accepted(self, order: OrderRecord) -> None:
         await self.outbox.publish(
-            EventType.ORDER_ACCEPTED,
+            OrderAccepted(
+                order_id=order.order_id,
+                enrollment_group=order.enrollment_group,
+                device_count=order.device_count,
+            ),
             subject=order.order_id,
             correlation_id=order.order_id,
-            data={
-                "orderId": order.order_id,
-                "enrollmentGroup": order.enrollment_group,
-                "deviceCount": order.device_count,
-            },
         )
 
     # --- watching ---
@@ -296,29 +295,28 @@ class DeviceOrders:
     async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
         state = end_of(order, counts)
         results = await self.results.write(order.order_id, state)
-        failed: list[dict[str, Any]] = []
+        failed: list[FailedLine] = []
         left = _FAILED_BYTES
         async for known in self.orders.lines_in(order.order_id, LineState.FAILED):
             line = known.record
-            entry = {"line": line.line, "registrationId": line.requested_id, "reason": (line.reason or "")[:1000]}
-            left -= len(json.dumps(entry))
+            entry = FailedLine(line=line.line, registration_id=line.requested_id, reason=(line.reason or "")[:1000])
+            left -= len(json.dumps(entry.model_dump(by_alias=True)))
             if left < 0 or len(failed) == _FAILED_SHOWN:
                 break
             failed.append(entry)
         await self.outbox.publish(
-            EventType.ORDER_COMPLETED,
+            OrderCompleted(
+                order_id=order.order_id,
+                enrollment_group=order.enrollment_group,
+                state=state,
+                progress=progress_of(counts.by_state, order),
+                failed=failed,
+                failed_not_listed=counts.by_state.get(LineState.FAILED, 0) - len(failed),
+                results=results.csv,
+                results_json=results.json,
+            ),
             subject=order.order_id,
             correlation_id=order.order_id,
-            data={
-                "orderId": order.order_id,
-                "enrollmentGroup": order.enrollment_group,
-                "state": state,
-                "progress": progress_of(counts.by_state, order),
-                "failed": failed,
-                "failedNotListed": counts.by_state.get(LineState.FAILED, 0) - len(failed),
-                "results": results.csv,
-                "resultsJson": results.json,
-            },
             occasion=_occasion(order),
         )
 

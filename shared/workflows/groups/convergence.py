@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.acting import acting
-from shared.contracts.groups import GroupAction
+from shared.contracts.events import EnrollmentGroupChanged
 from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.entries import (
     check_conditions,
@@ -30,8 +30,8 @@ from shared.domain.entries import (
     with_values,
 )
 from shared.domain.group_signers import with_next, without_previous
-from shared.domain.groups import RETIRE, GroupRecord, GroupState
-from shared.domain.words import CertificateKind, EventType
+from shared.domain.groups import ChangeAction, GroupRecord, GroupState
+from shared.domain.words import CertificateKind
 from shared.errors import PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
@@ -187,7 +187,7 @@ class GroupConverger:
         change = record.change
         if entry is not None or change is None or change.only_told:
             return None
-        if not change.restores and change.action != GroupAction.CREATE:
+        if not change.restores and change.action is not ChangeAction.CREATE:
             return None
         check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
         made = await self.provisioning.put_group(await self._new_entry(record, change))
@@ -222,14 +222,14 @@ class GroupConverger:
 
     async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
         """Have DPS follow a change of a group whose entry it has, and give that as it is then."""
-        if change.action == GroupAction.DELETE:
+        if change.action is ChangeAction.DELETE:
             await self._delete(record.enrollment_group, change, entry)
             return None
         if entry is None:
             raise gone(record.enrollment_group)
-        if change.action == GroupAction.CREATE:
+        if change.action is ChangeAction.CREATE:
             wanted = taken_over(entry, await self._new_entry(record, change))
-        elif change.action == RETIRE and record.rollover is not None:
+        elif change.action is ChangeAction.RETIRE and record.rollover is not None:
             wanted = without_previous(entry, *await self._certificates(record.rollover))
         else:
             check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
@@ -301,17 +301,16 @@ class GroupConverger:
         """Publish what has become true: the same event however often it is sent, since the change does not change."""
         with acting(change.actor):  # whoever carries it on
             await self.outbox.publish(
-                EventType.ENROLLMENT_GROUP_CHANGED,
+                EnrollmentGroupChanged(
+                    enrollment_group=group_id,
+                    action=change.action,
+                    state=change.state,
+                    issuer=change.issuer,
+                    overtaken=change.overtaken,
+                ),
                 subject=group_id,
                 correlation_id=change.request,
-                data={
-                    "enrollmentGroup": group_id,
-                    "action": change.action,
-                    "state": change.state,
-                    "issuer": change.issuer,
-                    **({"overtaken": True} if change.overtaken else {}),
-                },
-                occasion="retired" if change.action == RETIRE else "",
+                occasion="retired" if change.action is ChangeAction.RETIRE else "",
             )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.contracts.groups import GroupAction
-from shared.domain.groups import GroupState
+from shared.domain.groups import ChangeAction, GroupState
 from shared.errors import Deferred, NotFound, Reason, Rejected
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 RETRY = timedelta(seconds=2)
 """So long one waits for another writer."""
 
-SHUTTING = frozenset({GroupAction.DISABLE, GroupAction.DELETE})
+SHUTTING: frozenset[str] = frozenset({ChangeAction.DISABLE, ChangeAction.DELETE})
 """What lets nobody in. All else waits while the ledger is an older one, which may not know what was shut since."""
 
 

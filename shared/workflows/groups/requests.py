@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 from shared.contracts.groups import GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.entries import values_of
-from shared.domain.groups import CREATED, EXISTENCE, STATUS, Change, GroupRecord, GroupState, Rollover, RolloverState
+from shared.domain.groups import (
+    CREATED,
+    EXISTENCE,
+    STATUS,
+    Change,
+    ChangeAction,
+    GroupRecord,
+    GroupState,
+    Rollover,
+    RolloverState,
+)
 from shared.errors import Conflict, Rejected
 from shared.ledger.table import Stale
 from shared.ports.provisioning import ANY_VERSION
@@ -153,14 +163,14 @@ class EnrollmentGroups:
                 f"{named(asked.group)} exists; change it with action 'update', or 'put'", field="enrollmentGroup"
             )
         if before is not None and asked.is_late(before, EXISTENCE):
-            return self._overtaken(asked, before, GroupAction.CREATE)
+            return self._overtaken(asked, before, ChangeAction.CREATE)
         # Checked before anything is recorded: a request that can't be carried out must leave no trace.
         generation = next_generation(before)
         wanted = await self.checks.new(request, generation)
         issuer, definition = (wanted, None) if isinstance(wanted, str) else (wanted.name, wanted)
         change = Change(
             request=request.request_id,
-            action=GroupAction.CREATE,
+            action=ChangeAction.CREATE,
             state=GroupState.ENABLED,
             issuer=issuer,
             decided_at=now,
@@ -195,7 +205,7 @@ class EnrollmentGroups:
         return self._changed(
             asked.request,
             record,
-            action=GroupAction.UPDATE,
+            action=ChangeAction.UPDATE,
             issuer=issuer,
             asked=dict.fromkeys(what, asked.at),
             settings=values,
@@ -206,20 +216,20 @@ class EnrollmentGroups:
         )
 
     def _switch(self, asked: _Asked, record: GroupRecord) -> GroupRecord:
-        action = asked.request.action
+        action = ChangeAction(asked.request.action)
         if asked.is_late(record, STATUS):
             return self._overtaken(asked, record, action)
-        state = GroupState.ENABLED if action is GroupAction.ENABLE else GroupState.DISABLED
+        state = GroupState.ENABLED if action is ChangeAction.ENABLE else GroupState.DISABLED
         return self._changed(asked.request, record, action=action, state=state, asked={STATUS: asked.at})
 
     def _deletion(self, asked: _Asked, record: GroupRecord) -> GroupRecord:
         if asked.is_late(record, EXISTENCE):
-            return self._overtaken(asked, record, GroupAction.DELETE)
+            return self._overtaken(asked, record, ChangeAction.DELETE)
         return self._changed(
-            asked.request, record, action=GroupAction.DELETE, state=GroupState.DELETED, asked={EXISTENCE: asked.at}
+            asked.request, record, action=ChangeAction.DELETE, state=GroupState.DELETED, asked={EXISTENCE: asked.at}
         )
 
-    def _overtaken(self, asked: _Asked, record: GroupRecord, action: GroupAction) -> GroupRecord:
+    def _overtaken(self, asked: _Asked, record: GroupRecord, action: ChangeAction) -> GroupRecord:
         """Enter that nothing is to be done but to tell that."""
         return self._changed(asked.request, record, action=action, overtaken=True)
 

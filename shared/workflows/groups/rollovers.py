@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.group_signers import without_previous
-from shared.domain.groups import RETIRE, Change, GroupState, RolloverState
+from shared.domain.groups import Change, ChangeAction, GroupState, RolloverState
 from shared.errors import Deferred, NotFound, Rejected
 from shared.ledger.table import Stale
 from shared.workflows.groups.entries import named, read_entry
@@ -110,7 +110,11 @@ class Rollovers:
         if record.change is not None:
             raise Stale(record.enrollment_group)
         retirement = Change(
-            request=rollover.request, action=RETIRE, state=record.state, issuer=record.issuer, decided_at=now
+            request=rollover.request,
+            action=ChangeAction.RETIRE,
+            state=record.state,
+            issuer=record.issuer,
+            decided_at=now,
         )
         await self.groups.replace(known, record.changed(change=retirement, updated_at=now))
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared import acting
 from shared.contracts.base import told_actor
+from shared.contracts.events_approvals import ApprovalEnded, ApprovalWanted
 from shared.domain.approvals import (
     ApprovalRecord,
     ApprovalState,
@@ -28,7 +29,6 @@ from shared.domain.approvals import (
     named,
     not_approved,
 )
-from shared.domain.words import EventType
 from shared.errors import AwaitsApproval, NotFound, Overtaken
 from shared.telemetry import metrics
 from shared.workflows.intake.audit import APP
@@ -194,25 +194,39 @@ class Approvals:
     async def _tell(self, record: ApprovalRecord) -> None:
         with acting.acting(record.asked_by, record.asked_with):
             await self.outbox.publish(
-                EventType.APPROVAL_WANTED,
+                ApprovalWanted(
+                    approval_id=record.approval_id,
+                    act=record.act,
+                    what=record.what,
+                    subject_kind=record.subject_kind,
+                    subject=record.subject,
+                    enrollment_group=record.enrollment_group,
+                    devices=record.devices,
+                    expires_at=record.expires_at,
+                ),
                 subject=record.subject,
                 correlation_id=record.request_id or record.approval_id,
-                data={**_shown(record), "expiresAt": record.expires_at},
                 occasion=record.approval_id,
             )
 
     async def _tell_end(self, record: ApprovalRecord) -> None:
+        assert record.state is not ApprovalState.OPEN  # noqa: S101 - it has ended
         with acting.acting(record.decided_by, record.comment):
             await self.outbox.publish(
-                EventType.APPROVAL_ENDED,
+                ApprovalEnded(
+                    approval_id=record.approval_id,
+                    act=record.act,
+                    what=record.what,
+                    subject_kind=record.subject_kind,
+                    subject=record.subject,
+                    enrollment_group=record.enrollment_group,
+                    devices=record.devices,
+                    state=record.state,
+                    asked_by=told_actor(record.asked_by),
+                    comment=record.comment,
+                ),
                 subject=record.subject,
                 correlation_id=record.request_id or record.approval_id,
-                data={
-                    **_shown(record),
-                    "state": record.state,
-                    "askedBy": told_actor(record.asked_by),
-                    "comment": record.comment,
-                },
                 occasion=record.approval_id,
             )
 
@@ -305,16 +319,3 @@ class Approvals:
             ended += record.state is ApprovalState.EXPIRED
         metrics.APPROVALS_WAITING.record(waiting)
         return ended
-
-
-def _shown(record: ApprovalRecord) -> dict[str, Any]:
-    """Give what both events of an approval say of it."""
-    return {
-        "approvalId": record.approval_id,
-        "act": record.act,
-        "what": record.what,
-        "subjectKind": record.subject_kind,
-        "subject": record.subject,
-        "enrollmentGroup": record.enrollment_group,
-        "devices": record.devices,
-    }

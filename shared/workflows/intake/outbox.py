@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared import acting, tracing
 from shared.contracts.events import event
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime, timedelta
 
-    from shared.contracts.base import Contract
-    from shared.domain.words import EventType
+    from shared.contracts.base import Contract, Told
     from shared.ports.event_topic import EventTopic
     from shared.ports.queues import Queues
 
@@ -40,23 +39,16 @@ class Outbox:
     clock: Clock
     topic: EventTopic | None = None
 
-    async def publish(
-        self, kind: EventType, *, subject: str, correlation_id: str, data: Mapping[str, Any], occasion: str = ""
-    ) -> None:
-        """Publish an event; see :func:`shared.contracts.events.event`. Its actor is who the work under way is done for.
-
-        Raises:
-            pydantic.ValidationError: the data is not as the contract has it for this type, which is a bug.
-        """
+    async def publish(self, told: Told, *, subject: str, correlation_id: str, occasion: str = "") -> None:
+        """Publish an event: :func:`shared.contracts.events.event`. Its actor is who the work under way is done for."""
         system = SYSTEM if self.topic is None else "eventgrid"
-        with _sending(Queue.PROVISIONING_EVENTS, system, {"cloudevents.event_type": kind.value}):
+        with _sending(Queue.PROVISIONING_EVENTS, system, {"cloudevents.event_type": told.event_type.value}):
             text = event(
-                kind,
+                told,
                 subject=subject,
                 correlation_id=correlation_id,
                 at=self.clock(),
                 traceparent=tracing.current(),
-                data=data,
                 occasion=occasion,
                 actor=acting.actor(),
             )

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
+from shared.contracts.base import stated
+from shared.contracts.events import RequestRejected
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue, anew, read_message
 from shared.contracts.orders import DeviceRegistration
@@ -20,7 +22,6 @@ from shared.domain.rejections import (
     message_digest,
     rejection_id,
 )
-from shared.domain.words import EventType
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.rejections import Filters
 from shared.ledger.table import Stale
@@ -166,16 +167,15 @@ class RejectedMessages:
         if message.queue is Queue.DEVICE_ORDERS and correlation_id is not None and "action" not in content:
             await self._refuse_order(correlation_id, content, reasons)
         await self.outbox.publish(
-            EventType.REQUEST_REJECTED,
+            RequestRejected(
+                queue=message.queue,
+                kind=kind,
+                reasons=stated(reasons),
+                rejection_id=identifier,
+                order_id=correlation_id if message.queue is Queue.DEVICE_ORDERS else None,
+            ),
             subject=subject or correlation_id or identifier,
             correlation_id=correlation_id or identifier,
-            data={
-                "queue": message.queue,
-                "kind": kind,
-                "reasons": reasons,
-                "rejectionId": identifier,
-                "orderId": correlation_id if message.queue is Queue.DEVICE_ORDERS else None,
-            },
             occasion=identifier,
         )
         return identifier

@@ -16,12 +16,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.acting import actor, audited
+from shared.contracts.events import Drift, DriftFound, DriftMended
 from shared.domain.audit_entries import AuditedCall, with_act
 from shared.domain.finding_calls import in_effect, is_settled, said_of
 from shared.domain.findings import Claim, FindingState, SubjectKind, found
 from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.treatments import TREATMENTS, FindingKind, Policy
-from shared.domain.words import EventType
 from shared.errors import Conflict, Deferred, DeviceFactoryError, NotFound, Overtaken, Rejected
 from shared.telemetry import metrics
 from shared.workflows.reconciliation.budget import Budget
@@ -73,7 +73,7 @@ class FindingActs:
         if known is None or known.record.state is not FindingState.OPEN:
             return
         if not known.record.told:
-            await self._tell(EventType.DRIFT_FOUND, known.record)
+            await self._tell(DriftFound, known.record)
             await self._change(difference.finding_id, {"told": True})
         policy = self.policy_of(difference.kind)
         if policy in {Policy.MEND, Policy.ADOPT}:
@@ -126,7 +126,7 @@ class FindingActs:
             raise
         ended = await self.end(finding_id, state, left, token=token)
         if ended.state is FindingState.MENDED:
-            await self._tell(EventType.DRIFT_MENDED, ended)
+            await self._tell(DriftMended, ended)
         return ended
 
     async def _check_gone(self, finding: FindingRecord, policy: Policy) -> None:
@@ -167,7 +167,7 @@ class FindingActs:
             state = next((_ASKED[each.act] for each in calls), state)
         ended = await self.end(finding_id, state, calls=calls)
         if ended.state is FindingState.MENDED:
-            await self._tell(EventType.DRIFT_MENDED, ended)
+            await self._tell(DriftMended, ended)
 
     async def _subject(self, finding: FindingRecord) -> Subject | None:
         """Give what a finding is about, as the ledger has it; ``None`` if it does not."""
@@ -312,25 +312,24 @@ class FindingActs:
         if known is not None:
             await self.findings.try_replace(known, known.record.changed(**changes))
 
-    async def _tell(self, kind: EventType, finding: FindingRecord) -> None:
+    async def _tell(self, event: type[Drift], finding: FindingRecord) -> None:
         """Publish an event; the same one however often it is sent."""
         await self.outbox.publish(
-            kind,
+            event(
+                finding_id=finding.finding_id,
+                kind=finding.kind,
+                severity=finding.severity,
+                subject_kind=finding.subject_kind,
+                subject=finding.subject,
+                where=finding.where,
+                ledger=finding.ledger,
+                service=finding.service,
+                since=finding.since,
+                enrollment_group=finding.enrollment_group,
+                certificate_authority=finding.certificate_authority,
+            ),
             subject=finding.subject,
             correlation_id=finding.finding_id,
-            data={
-                "findingId": finding.finding_id,
-                "kind": finding.kind,
-                "severity": finding.severity,
-                "subjectKind": finding.subject_kind,
-                "subject": finding.subject,
-                "where": finding.where,
-                "ledger": finding.ledger,
-                "service": finding.service,
-                "since": finding.since,
-                "enrollmentGroup": finding.enrollment_group,
-                "certificateAuthority": finding.certificate_authority,
-            },
             occasion=str(finding.occurrence),
         )
 

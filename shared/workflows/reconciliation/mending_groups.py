@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.contracts.groups import GroupAction
 from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.entries import kept_settings
-from shared.domain.groups import STATUS, Change, GroupState
+from shared.domain.groups import STATUS, Change, ChangeAction, GroupState
 from shared.domain.treatments import FindingKind
 from shared.errors import Conflict, PreconditionFailed
 from shared.ledger.table import Stale
@@ -106,7 +105,7 @@ class GroupMending:
                 await self.checks.enable(record)
             wanted = Change(
                 request=_request_of(finding),
-                action=GroupAction.UPDATE,
+                action=ChangeAction.UPDATE,
                 state=record.state,
                 issuer=record.issuer,
                 decided_at=self.clock(),
@@ -150,7 +149,7 @@ class GroupMending:
             await self.checks.enable(record)
         taken = Change(
             request=_request_of(finding),
-            action=GroupAction.ENABLE if state is GroupState.ENABLED else GroupAction.DISABLE,
+            action=ChangeAction.ENABLE if state is GroupState.ENABLED else ChangeAction.DISABLE,
             state=state,
             issuer=record.issuer,
             decided_at=now,

@@ -23,7 +23,7 @@ from shared.adapters.event_topic import EventTopic
 from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import is_outage
 from shared.contracts.events import event
-from shared.domain.words import EventType
+from shared.contracts.events_orders import OrderAccepted
 from shared.errors import Deferred
 
 if TYPE_CHECKING:
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 TEXT = event(
-    EventType.ORDER_ACCEPTED,
+    OrderAccepted(order_id="o", enrollment_group="g", device_count=2),
     subject="o",
     correlation_id="o",
     at=NOW,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    data={"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2},
 )
 
 
