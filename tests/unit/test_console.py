@@ -21,6 +21,7 @@ from aiohttp import web
 
 from shared import acting
 from shared.adapters.own_host import OwnHost
+from shared.contracts.events_orders import OrderProgress
 from shared.domain.approvals import ApprovalAct, ApprovalRecord, ApprovalState
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import ProofOfPossession
@@ -415,7 +416,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             order=answering(
                 OrderRecord(order_id="order-1", state=OrderState.COMPLETED, accepted_at=NOW, device_count=9)
             ),
-            progress=answering(ORDER["progress"]),
+            progress=answering(OrderProgress.model_validate(ORDER["progress"])),
             page_of_lines=answering(([], None)),
         ),
         possession=SimpleNamespace(services=()),
