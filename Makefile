@@ -105,6 +105,9 @@ docs: setup ## write the pages of docs/ that are made from code
 	@$(PY) -m shared.domain.treatments >docs/findings.md
 	@$(PY) -m devstack.zones_page
 	@$(PY) -m devstack.roles_page
+	@$(PY) -m devstack.events_page
+	@$(PY) -m devstack.api_page
+	@$(PY) -m devstack.rfc5280_page
 
 lock: setup ## pin all dependencies anew
 	@$(PY) -m pip install --quiet pip-tools

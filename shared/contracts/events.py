@@ -53,7 +53,7 @@ class CertificateAuthorityChanged(Told):
     name: str = Field(description="of the CA")
     action: AuthorityAction = Field(description="what was asked for")
     state: AuthorityState = Field(description="of the CA after that")
-    reason: str | None = Field(default=None, description="of a revocation, by its name in RFC 5280 section 5.3.1")
+    reason: str | None = Field(default=None, description="of a revocation: one of RFC 5280")
     comment: str | None = Field(default=None, description="of who asked")
     enrollment_groups: list[str] = Field(description="that have the CA, or one below it")
 
@@ -82,8 +82,8 @@ class EnrollmentGroupChanged(Told):
 class RequestRejected(Told):
     """A request, an order or one line of an order can't be carried out.
 
-    ``rejectionId`` names what is kept of a message, and can be replayed; a line of an order has none. ``line`` counts
-    from 0.
+    ``rejectionId`` names what is kept of a message, and can be replayed. A line of an order does not have one. ``line``
+    counts from 0.
     """
 
     event_type = EventType.REQUEST_REJECTED

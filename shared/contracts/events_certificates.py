@@ -56,7 +56,7 @@ class CertificateIssued(Told):
     serial_number: str = Field(description="in hexadecimal")
     thumbprint: str = Field(description="SHA-1 of the certificate, as DPS and the hubs show it")
     not_before: datetime = Field(description="when it begins to be valid")
-    not_after: datetime = Field(description="its last second (RFC 5280 section 4.1.2.5)")
+    not_after: datetime = Field(description="its last second")
     certificate: CertificateSummary | str | None = Field(
         default=None,
         description="of a device: what `GET /api/devices/{registrationId}` shows of it; of a verification certificate: "
@@ -103,7 +103,7 @@ class CertificateDue(Told):
     enrollment_group: str | None = Field(description="that it belongs to")
     not_after: datetime = Field(description="its last second")
     renewal_needs: RenewalNeeds | None = Field(
-        default=None, description="who has to act, if a device should be renewed by now and can not be"
+        default=None, description="who has to act, if a device should be renewed by now and can't be"
     )
     warning_days: int | None = Field(default=None, description="the warning time that has come, in days before the end")
 

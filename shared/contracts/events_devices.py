@@ -54,7 +54,7 @@ class DeviceRevoked(Told):
         description="of the certificate; of the present one if the whole device is revoked"
     )
     assigned_hub: str | None = Field(description="host name of the hub that does not let it in any more")
-    reason: RevocationReason = Field(description="by its name in RFC 5280 section 5.3.1")
+    reason: RevocationReason = Field(description="one of RFC 5280")
     state: DeviceState = Field(description="of the device after that: it goes on if a former certificate was revoked")
 
 
