@@ -158,6 +158,7 @@ class Model:
         self._numbers: dict[str, int] = {}
         self._acts: dict[tuple[int, str], int | None] = {}
         self._shifts: dict[tuple[int, int], int] = {}
+        self._upkeep: dict[tuple[int, str], int] = {}
 
     def number(self, record: DeviceRecord) -> int:
         """Number a record: what it was, and what was told, makes no difference to what may follow."""
@@ -212,6 +213,8 @@ class Model:
         firsts = [max(actor.first, youngest) if actor.first >= 0 else -1 for actor in state.actors]
         named = [each for each in (*firsts, *(actor.note for actor in state.actors)) if each >= 0]
         oldest = min([*(each.converged for each in known), *state.notes, *named])
+        if oldest == 0 and all(first == actor.first for first, actor in zip(firsts, state.actors, strict=True)):
+            return state
         actors = tuple(
             replace(
                 actor,
@@ -236,6 +239,13 @@ class Model:
             counts = {"generation": record.generation - by, "converged": record.converged - by, "held": tuple(held)}
             self._shifts[known, by] = self.number(record.model_copy(update=counts))
         return self._shifts[known, by]
+
+    def kept_up(self, known: int, name: str, make: Callable[[], DeviceRecord]) -> int:
+        """Give what a converger makes of a record; it makes the same of the same."""
+        key = known, name
+        if key not in self._upkeep:
+            self._upkeep[key] = self.number(make())
+        return self._upkeep[key]
 
     def act(self, known: int, name: str) -> int | None:
         """Carry out an act; ``None`` if it is refused."""
@@ -299,11 +309,11 @@ class _Turn:
             note=self._actor.note,
         )
 
-    def _write(self, record: DeviceRecord, at: str, *, else_at: str = "") -> list[State]:
+    def _write(self, name: str, make: Callable[[], DeviceRecord], at: str, *, else_at: str = "") -> list[State]:
         """Replace the record as it was read."""
         if "record" not in self._actor.fresh:
             return self._to(self._goes(else_at)) if else_at else self._stale()
-        number = self._model.number(record)
+        number = self._model.kept_up(self._actor.known, name, make)
         fresh = self._actor.fresh | {"record"}
         return self._to(self._goes(at, known=number, fresh=fresh), wrote="record", record=number)
 
@@ -363,7 +373,7 @@ class _Turn:
         return self._to(self._goes("bump"), notes=self._state.notes | {self._known.generation + 1})
 
     def _bump(self) -> list[State]:
-        written = self._write(upkeep.to_be_followed(self._known), "converge", else_at="converge")
+        written = self._write("bump", lambda: upkeep.to_be_followed(self._known), "converge", else_at="converge")
         return [_with(each, self._index, replace(each.actors[self._index], late=False)) for each in written]
 
     def _end(self, record: DeviceRecord) -> list[State]:
@@ -411,8 +421,7 @@ class _Turn:
             return self._to(self._fresh_start(late=False))
         if registration != "assigned" or record.assigned_hub is not None:
             return self._to(self._goes(after))
-        moved = upkeep.moved(record, hub=HUB, device_id=DEVICE, at=AT)
-        return self._write(moved, after)
+        return self._write("move", lambda: upkeep.moved(record, hub=HUB, device_id=DEVICE, at=AT), after)
 
     def _shut_again(self) -> list[State]:
         at = "remove_record" if wanted(self._known, AT).deleted else "check_dps"
@@ -487,7 +496,7 @@ class _Turn:
         record = self._known
         followed = record.converged != record.generation
         doors = wanted(record, AT).doors if followed else None
-        return self._write(upkeep.converged(record, record.generation, doors), "forget")
+        return self._write("enter", lambda: upkeep.converged(record, record.generation, doors), "forget")
 
     def _forget(self) -> list[State]:
         return self._end(self._known)

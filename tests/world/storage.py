@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import HttpResponseError
 
+from shared.contracts.messages import Queue
 from shared.errors import Rejected
 from shared.ports.blobs import BlobDescription, StoredBlob
 from shared.ports.queues import TakenMessage
@@ -339,6 +340,7 @@ class Queued:
         content: base64, as the app sends it.
         visible: from when on it can be taken.
         taken: how often it was taken.
+        changes: how often it was taken or hidden, each of which gives a new receipt.
         receipt: proves who took it last.
     """
 
@@ -347,6 +349,7 @@ class Queued:
     inserted: datetime
     visible: datetime
     taken: int = 0
+    changes: int = 0
     receipt: str = ""
 
     @property
@@ -373,12 +376,17 @@ class Queues:
 
     def put(self, queue: str, text: str, *, delay: timedelta | None = None) -> Queued:
         """Put a message, outside of all steps."""
-        self._note(queue, changed=True)
-        self.count += 1
         seconds = int(delay.total_seconds()) if delay else 0
         now = self.clock()
         content = base64.b64encode(text.encode()).decode()
-        message = Queued(self.count, content, now, now + timedelta(seconds=seconds))
+        if queue == Queue.PROVISIONING_EVENTS:
+            # Nobody here takes events, and whoever reads them reads all: in which order they came is all the same.
+            self.conductor.trace.note("messages", queue, content, changed=True)
+            number = len(self.queues.get(queue, ())) + 1
+        else:
+            self._note(queue, changed=True)
+            number = self.count = self.count + 1
+        message = Queued(number, content, now, now + timedelta(seconds=seconds))
         self.queues.setdefault(queue, []).append(message)
         return message
 
@@ -449,15 +457,12 @@ class Queues:
 
     def _change(self, queue: str, message: Queued, *, visible: datetime, taken: int | None = None) -> Queued:
         self.conductor.trace.note("messages", queue, message.message_id, changed=True)
-        self.conductor.trace.note("numbers", changed=True)
-        self.count += 1  # each change gives a new receipt
-        changed = Queued(
-            message.number,
-            message.content,
-            message.inserted,
-            visible,
-            message.taken if taken is None else taken,
-            f"r{self.count}",
+        changed = replace(
+            message,
+            visible=visible,
+            taken=message.taken if taken is None else taken,
+            changes=message.changes + 1,
+            receipt=f"r{message.number}, {message.changes + 1}",
         )
         lying = self.queues[queue]
         lying[lying.index(message)] = changed

@@ -317,17 +317,18 @@ async def test_a_device_that_its_own_order_failed_with_is_tried_again() -> None:
 @pytest.mark.parametrize("action", ["cancel", "close", "retry"])
 async def test_an_act_is_carried_out_wherever_its_host_is_killed(action: str) -> None:
     """Delivered again, it goes on; no line stays without a message, and no order without an end."""
+    scene = await ordered([*(DEVICES if action == "retry" else WAITING), {"registrationId": "mill"}])
+    scene.registrar.refuses = action == "retry"
+    await scene.drain()
+    scene.registrar.refuses = False
+    if action == "cancel":
+        await call_to_cancel(scene, "revoke")
+    else:
+        ask(scene, action)
     steps, unfinished = 0, True
     while unfinished:
         steps += 1
-        world = await ordered([*(DEVICES if action == "retry" else WAITING), {"registrationId": "mill"}])
-        world.registrar.refuses = action == "retry"
-        await world.drain()
-        world.registrar.refuses = False
-        if action == "cancel":
-            await call_to_cancel(world, "revoke")
-        else:
-            ask(world, action)
+        world = scene.copy()
         taken = world.take(action)
         assert taken is not None
         world.conductor.start("killed", world.hosts[0].deliver(*taken))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.contracts.messages import Queue
 from tests.world import groups_acts
 from tests.world.acts import SCENES, held, registered
 from tests.world.authority_acts import SCENES as AUTHORITY_SCENES
@@ -16,12 +17,14 @@ from tests.world.authority_prover import AuthorityProof
 from tests.world.conductor import Conductor
 from tests.world.groups_prover import GroupProof
 from tests.world.prover import PASSED_OVER, RUNS, Proof
+from tests.world.storage import Queues
 from tests.world.trace import Stretch, Trace, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world.authority_world import AuthorityWorld
+    from tests.world.storage import Queued
     from tests.world.world import World
 
 PAIRS = (
@@ -96,6 +99,53 @@ def test_steps_are_apart_up_to_the_first_that_meets_anything() -> None:
     trace.stretches["a"] = [Stretch(), *(Stretch(changed={("rows", number)}) for number in (1, 2, 3, 4))]
     assert [trace.apart("a", "b", after=step) for step in range(5)] == [2, 1, 0, 1, 0]
     assert trace.apart("a", "nobody", after=0) == 4
+
+
+@pytest.mark.parametrize(
+    ("queue", "others", "apart"),
+    [
+        (Queue.PROVISIONING_EVENTS, Queue.PROVISIONING_EVENTS, True),
+        (Queue.PROVISIONING_EVENTS, Queue.DEVICE_ORDERS, True),
+        (Queue.RENEWAL_REQUESTS, Queue.DEVICE_ORDERS, False),
+    ],
+)
+async def test_which_event_came_first_is_all_the_same(queue: Queue, others: Queue, *, apart: bool) -> None:
+    """Which message did is not: workers take them by their numbers. Whoever looks through a queue sees both."""
+    conductor = Conductor()
+    queues = Queues(conductor)
+
+    async def look() -> None:
+        async with conductor.step("look"):
+            queues.lying(queue)
+
+    conductor.start("a", queues.send(queue, "one"))
+    conductor.start("b", queues.send(others, "another"))
+    conductor.start("looking", look())
+    for actor in ("a", "b", "looking"):
+        await conductor.advance(actor)
+    assert conductor.trace.apart("a", "b", after=0) == apart
+    assert conductor.trace.apart("a", "looking", after=0) == 0
+
+
+async def test_taking_a_message_meets_who_is_at_that_one_alone() -> None:
+    conductor = Conductor()
+    queues = Queues(conductor)
+    first, second = (queues.put(Queue.DEVICE_ORDERS, text) for text in ("one", "another"))
+    receipts = set[str]()
+
+    async def take(message: Queued) -> None:
+        async with conductor.step("take"):
+            receipts.add(queues.lease(Queue.DEVICE_ORDERS, message, lease=timedelta(minutes=1)).receipt)
+
+    conductor.start("a", take(first))
+    await conductor.advance("a")
+    conductor.start("b", take(second))
+    conductor.start("c", take(queues.lying(Queue.DEVICE_ORDERS)[0]))
+    for actor in "bc":
+        await conductor.advance(actor)
+    assert conductor.trace.apart("a", "b", after=0) == 1
+    assert conductor.trace.apart("a", "c", after=0) == 0
+    assert len(receipts) == 3
 
 
 @pytest.mark.parametrize(("scene", "first", "second"), PAIRS)
