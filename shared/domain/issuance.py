@@ -198,9 +198,12 @@ def registered(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) 
 def failed(record: DeviceRecord, purpose: Purpose, order_id: str, reason: str, at: datetime) -> DeviceRecord:
     """Enter that a device can't be had by an order or request; another one may take it.
 
-    What was issued for it is revoked: nobody is to use it.
+    What was issued for it is revoked: nobody is to use it. A request is carried out when it was issued, so that nothing
+    fails after that: who refuses it then comes too late.
     """
     if (record.purpose, record.order_id) != (purpose, order_id) or record.state not in OPEN_STATES:
+        return record
+    if purpose is Purpose.REQUEST and record.issuance(purpose, order_id) is not None:
         return record
     concerned = [
         revoked_certificate(each, RevocationReason.CESSATION_OF_OPERATION, at)

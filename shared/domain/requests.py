@@ -12,6 +12,7 @@ from pydantic import Field
 from shared.domain import lifecycles
 from shared.domain.callers import Actor
 from shared.domain.record import Part, Record
+from shared.errors import Overtaken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +132,8 @@ class RequestRecord(Record):
         deliveries: how many deliveries of its message have begun.
         at_work: those that have not ended.
         refused_message: the queue's id of the message that was refused, if it came by its queue.
+        certificate: serial number that was drawn last for the certificate that it asks for, where no other record has
+            it; whether it was signed, and counts, its own row tells.
         revision: goes up with each change.
     """
 
@@ -157,6 +160,7 @@ class RequestRecord(Record):
     deliveries: int = 0
     at_work: tuple[Delivery, ...] = ()
     refused_message: str | None = None
+    certificate: str | None = None
     revision: int = 0
 
     @property
@@ -251,6 +255,24 @@ def approved(request: RequestRecord) -> RequestRecord:
 def advanced(before: Progress | None, after: Progress) -> Change:
     """Enter that a batch is carried out, unless another delivery of the message did so."""
     return lambda request: begun(request).changed(progress=after) if request.progress == before else request
+
+
+def draws(serial_number: str, *, instead_of: str | None) -> Change:
+    """Enter the serial number of the certificate that is about to be signed for a request.
+
+    Args:
+        serial_number: 40 hexadecimal digits.
+        instead_of: the one before, which was given up; ``None`` if there was none.
+    """
+
+    def change(request: RequestRecord) -> RequestRecord:
+        if request.certificate == serial_number:
+            return request  # entered before, and the answer got lost
+        if request.state in ENDED or request.certificate != instead_of:
+            raise Overtaken(f"another delivery of request {request.request_id!r} is at work")
+        return request.changed(certificate=serial_number)
+
+    return change
 
 
 def done(at: datetime) -> Change:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.parsing import parse
-from shared.domain.words import DeviceState, KeyCustody
-from shared.errors import Conflict, Rejected
+from shared.domain.certificates import CertificateState
+from shared.domain.words import CertificateKind, DeviceState, KeyCustody
+from shared.errors import Conflict, Overtaken, Rejected
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.authorities import AuthorityScene
 from tests.unit.devices import DeviceScene, csr
@@ -164,3 +167,152 @@ async def test_a_device_that_can_not_be_had_is_refused_at_once() -> None:
         Conflict, match="name: 'press-1' is issued through request 'r1'; renew it, or revoke and delete"
     ):
         await scene.foresee("PRESS-1")
+
+
+class Killed(BaseException):
+    """The worker is killed here."""
+
+
+def kill(owner: Any, name: str, *, when: str) -> None:
+    """Have the worker killed once, before or after a call, or lose the answer to it."""
+    real, is_over = getattr(owner, name), False
+
+    async def killing(*args: Any, **named: Any) -> Any:
+        nonlocal is_over
+        if is_over:
+            return await real(*args, **named)
+        is_over = True
+        if when == "before":
+            raise Killed
+        await real(*args, **named)
+        raise Killed if when == "after" else ConnectionError(f"the answer to {name} is lost")
+
+    setattr(owner, name, killing)
+
+
+PROOF = ("proof", "verification", "A1", {"issuer": "dpsCa", "verificationCode": "A1"})
+POINTS = {
+    "after its serial number was reserved": ("certificates", "reserve", "after"),
+    "before it was signed": ("computing of the vault", "run", "before"),
+    "after it was signed": ("computing of the vault", "run", "after"),
+    "after it was committed": ("certificates", "try_replace", "after"),
+    "after the event": ("queues", "send", "after"),
+    "and loses the answer to the serial number": ("certificates", "reserve", "lost"),
+    "and loses the answer to the commit": ("certificates", "try_replace", "lost"),
+    "and loses the answer to the event": ("queues", "send", "lost"),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_proof_that_is_delivered_again_is_told_as_one_certificate(point: str) -> None:
+    """What was committed is told again. What was signed and not committed is given up, and not signed once more."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    where, call, when = POINTS[point]
+    owner = scene.vault.threads if where == "computing of the vault" else getattr(scene, where)
+    kill(owner, call, when=when)
+    request_id, kind, name, fields = PROOF
+    with pytest.raises((Killed, ConnectionError)):
+        await scene.ask(request_id, kind, name, **fields)
+    for _ in range(2):
+        await scene.ask(request_id, kind, name, **fields)
+    told = [event for _, event, _ in scene.queues.sent if event["subject"] == "A1"]
+    assert {(each["id"], json.dumps(each["data"])) for each in told} == {(told[0]["id"], json.dumps(told[0]["data"]))}
+    serial = told[0]["data"]["serialNumber"]
+    rows = [each async for each in scene.certificates.every() if each.kind is CertificateKind.VERIFICATION]
+    counting = [each.serial_number for each in rows if each.state is CertificateState.ACTIVE]
+    assert (counting, {each.pem for each in rows if each.pem}) == ([serial], {told[0]["data"]["certificate"]})
+    assert len(rows) <= 2
+
+
+async def test_a_proof_that_was_told_is_done_though_its_ca_was_retired_meanwhile() -> None:
+    """The certificate is there, and its event; a refusal would contradict both."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    await scene.issuing("line", "dpsCa")
+    kill(scene.queues, "send", when="after")
+    fields = {"issuer": "line", "verificationCode": "A1"}
+    with pytest.raises(Killed):
+        await scene.ask("proof", "verification", "A1", **fields)
+    await retire(scene, "line")
+    await scene.ask("proof", "verification", "A1", **fields)
+    [first, second] = [event["data"] for _, event, _ in scene.queues.sent if event["subject"] == "A1"]
+    assert first == second
+
+
+async def test_a_proof_that_two_deliveries_make_at_once_is_made_by_one_of_them() -> None:
+    """Whoever comes second gives up what the first has drawn; the first notices, whatever it has signed."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    request_id, kind, name, fields = PROOF
+    commit = scene.certificates.try_replace
+    waits = [True]
+
+    async def overtaken(known: Any, record: Any) -> Any:
+        if waits and record.state is CertificateState.ACTIVE:
+            waits.clear()
+            await scene.ask(request_id, kind, name, **fields)
+        return await commit(known, record)
+
+    scene.certificates.try_replace = overtaken  # type: ignore[method-assign]
+    with pytest.raises(Overtaken):
+        await scene.ask(request_id, kind, name, **fields)
+    await scene.ask(request_id, kind, name, **fields)
+    assert len({event["data"]["serialNumber"] for _, event, _ in scene.queues.sent if event["subject"] == "A1"}) == 1
+
+
+async def retire(scene: Scene, name: str) -> None:
+    """Retire a CA."""
+    body = {"requestId": f"retire-{name}", "name": name, "action": "retire"}
+    await scene.worker().acts.carry_out(parse(AuthorityAct, body))
+
+
+async def test_a_device_that_was_issued_stays_so_though_its_ca_was_retired_before_its_request_was_done() -> None:
+    """The certificate is there, and its event: the request is carried out."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    await scene.issuing("line", "dpsCa")
+    kill(scene.queues, "send", when="after")
+    with pytest.raises(Killed):
+        await scene.ask("r1", "device", "press-1", issuer="line")
+    await retire(scene, "line")
+    await scene.ask("r1", "device", "press-1", issuer="line")
+    assert await scene.state("press-1") is DeviceState.ISSUED
+
+
+async def test_a_device_that_was_taken_is_free_again_when_its_ca_was_retired_before_it_was_issued() -> None:
+    """Else it stayed ordered by a request that was refused, and no other one could take it."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    await scene.issuing("line", "dpsCa")
+    await scene.issuing("other", "dpsCa")
+    kill(scene.blobs, "create", when="before")
+    with pytest.raises(Killed):
+        await scene.ask("r1", "device", "press-1", issuer="line")
+    assert await scene.state("press-1") is DeviceState.ORDERED
+    await retire(scene, "line")
+    scene.now += timedelta(minutes=11)  # the delivery that was killed counts as ended
+    with pytest.raises(Conflict, match="'line' is retired"):
+        await scene.ask("r1", "device", "press-1", issuer="line")
+    assert await scene.state("press-1") is DeviceState.FAILED
+    await scene.ask("r2", "device", "press-1", issuer="other")
+    assert await scene.state("press-1") is DeviceState.ISSUED
+
+
+async def test_a_refusal_that_comes_after_another_delivery_has_issued_does_no_harm() -> None:
+    """It had looked when the CA was retired, and the other one before that: the device keeps what it was told."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    await scene.issuing("line", "dpsCa")
+    create, waits = scene.blobs.create, [True]
+
+    async def overtaken(*args: Any, **named: Any) -> bool:
+        if waits:
+            waits.clear()
+            await scene.ask("r1", "device", "press-1", issuer="line")
+            raise Rejected.because("no")
+        return await create(*args, **named)
+
+    scene.blobs.create = overtaken  # type: ignore[method-assign]
+    await scene.ask("r1", "device", "press-1", issuer="line")
+    assert await scene.state("press-1") is DeviceState.ISSUED

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
 from shared.domain.authorities import AuthorityAction
+from shared.domain.words import CertificateKind
 from tests.world.authority_world import (
     ELSEWHERE,
     GROUPS,
     LINE,
     OTHERWISE,
+    PROOFS,
     ROOT,
     WRAPPED,
     AuthorityWorld,
@@ -23,6 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     type Act = Callable[[AuthorityWorld], Coroutine[None, None, None]]
+
+
+def _proof(code: str) -> Act:
+    """Ask for a certificate that proves possession of a CA's key."""
+
+    async def ask(world: AuthorityWorld) -> None:
+        await world.request(code, CertificateKind.VERIFICATION, code, issuer=LINE.name, verificationCode=code)
+
+    return ask
+
 
 MESSAGES: dict[str, Act] = {
     "create root": lambda world: world.create(ROOT, "r0"),
@@ -47,6 +59,10 @@ MESSAGES: dict[str, Act] = {
     "renew the CA": lambda world: world.act(LINE.name, AuthorityAction.RENEW),
     "renew the root": lambda world: world.act(ROOT.name, AuthorityAction.RENEW),
     "revoke the root": lambda world: world.act(ROOT.name, AuthorityAction.REVOKE),
+    "ask for the CA": lambda world: world.request(
+        "c1", CertificateKind.INTERMEDIATE, LINE.name, issuer=ROOT.name, pathLength=0
+    ),
+    **{act: _proof(code) for act, code in PROOFS.items()},
 }
 """Acts that come by a queue: they are delivered until they are done."""
 
@@ -118,6 +134,12 @@ async def acting() -> AuthorityWorld:
 
 
 @kept
+async def opened() -> AuthorityWorld:
+    """A CA that is open, and whose possession somebody wants proved by hand."""
+    return await _after(await rooted(), "create")
+
+
+@kept
 async def retired() -> AuthorityWorld:
     """A CA that was retired a while ago."""
     world = await _after(await rooted(), "create", "retire the CA")
@@ -135,6 +157,8 @@ SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "listing": listing,
     "acting": acting,
     "retired": retired,
+    "asked for": rooted,
+    "proving": opened,
 }
 
 MEANT: dict[str, tuple[str, ...]] = {
@@ -175,6 +199,8 @@ MEANT: dict[str, tuple[str, ...]] = {
         "delete the group",
     ),
     "retired": ("delete the CA", "revoke the CA", "revoke the root", "publish all"),
+    "asked for": ("ask for the CA", "create", "create otherwise", "revoke the root"),
+    "proving": ("ask for a proof", "ask for another proof", "retire the CA", "revoke the CA", "renew the CA"),
 }
 """The acts that a scene is for."""
 
@@ -188,6 +214,8 @@ BROKEN_OFF: dict[str, tuple[str, ...]] = {
     "listing": ("revoke another",),
     "acting": ("disable the CA", "revoke the group's CA", "revoke the root", "renew the root"),
     "retired": ("delete the CA", "revoke the CA"),
+    "asked for": ("ask for the CA",),
+    "proving": ("ask for a proof",),
 }
 """The acts of a scene that ``make test`` breaks off; the others differ little from one of them."""
 
@@ -210,6 +238,9 @@ OFTEN = (
     ("acting", "renew the CA", "revoke the CA"),
     ("grouped", "create the group", "revoke the group's CA"),
     ("retired", "delete the CA", "revoke the CA"),
+    ("asked for", "ask for the CA", "ask for the CA"),
+    ("proving", "ask for a proof", "ask for a proof"),
+    ("proving", "ask for a proof", "retire the CA"),
 )
 """Pairs that ``make test`` tries."""
 
@@ -221,5 +252,7 @@ TWICE = (
     ("empty", "import", "import again"),
     ("awaiting", "install", "install another"),
     ("listing", "revoke another", "publish all"),
+    ("proving", "ask for a proof", "ask for a proof"),
+    ("proving", "ask for a proof", "retire the CA"),
 )
 """Pairs of which both pause, and those of which one is taken for gone."""

@@ -16,7 +16,7 @@ from shared.domain.certificates import CertificateRecord, CertificateState, Revo
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.pki import names
-from tests.world.authority_world import ELSEWHERE, GROUPS, LINE, ROOT, WRAPPED
+from tests.world.authority_world import ELSEWHERE, GROUPS, LINE, PROOFS, ROOT, WRAPPED
 
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _OF_CAS = frozenset({CertificateKind.ROOT, CertificateKind.INTERMEDIATE})
 _MADE_BY = {
     "create root": ROOT, "create": LINE, "create again": LINE, "create for a group": GROUPS, "roll to it": GROUPS,
-    "create wrapped": WRAPPED, "create elsewhere": ELSEWHERE,
+    "create wrapped": WRAPPED, "create elsewhere": ELSEWHERE, "ask for the CA": LINE,
 }  # fmt: skip
 _ACTS = {
     "disable the CA": (AuthorityAction.DISABLE, "line"),
@@ -57,6 +57,7 @@ async def audit(world: AuthorityWorld) -> list[str]:
     found += _signatures(world, rows)
     found += _logged(world, rows)
     found += _events(world, known)
+    found += _proofs(world, rows)
     found += _lists(world)
     found += _messages(world, known)
     found += _acts(world, known)
@@ -170,7 +171,8 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
         meaning = json.dumps(event["data"], sort_keys=True)
         if said.setdefault(event["id"], meaning) != meaning:
             found.append(f"event {event['id']} says two things")
-        told[event["subject"]].add(f"{event['id']} {event['data']['serialNumber']}")
+        if event["data"]["kind"] != CertificateKind.VERIFICATION:
+            told[event["subject"]].add(f"{event['id']} {event['data']['serialNumber']}")
     for name, record in known.items():
         # A further certificate that was signed elsewhere is not told.
         here = {record.serial_number or "", *world.signed} & _serials(record)
@@ -178,6 +180,25 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
         if sorted(each.rpartition(" ")[2] for each in told[name]) != sorted(serials):
             found.append(f"{name} is {record.state} with {sorted(serials)}, and told was {sorted(told[name])}")
     return found + [f"told of {name}, which does not exist" for name in told.keys() - known.keys()]
+
+
+def _proofs(world: AuthorityWorld, rows: dict[str, CertificateRecord]) -> list[str]:
+    """A request for a proof is told as one certificate, and has no other; one that was refused has none."""
+    found = []
+    told: dict[str, set[str]] = defaultdict(set)
+    for event in world.events():
+        if event["data"].get("kind") == CertificateKind.VERIFICATION:
+            told[event["correlationid"]].add(event["data"]["serialNumber"])
+    for message in (each for each in world.messages.values() if each.name in PROOFS):
+        code = PROOFS[message.name]
+        counting = {each.serial_number for each in rows.values() if each.cause == code and each.pem}
+        expected = 0 if message.rejected else 1
+        if message.done and (len(counting) != expected or told[code] != counting):
+            found.append(f"{message.name} has {sorted(counting)}, and told was {sorted(told[code])}")
+        reserved = {each.serial_number for each in rows.values() if each.cause == code and not each.pem}
+        if any(rows[each].state is not CertificateState.ABANDONED for each in reserved & world.signed.keys()):
+            found.append(f"{message.name} has left {sorted(reserved)}, which may count later")
+    return found
 
 
 def _serials(record: AuthorityRecord) -> set[str]:

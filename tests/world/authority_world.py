@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import SecretStr
 
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.certificates import AuthorityImport
+from shared.contracts.certificates import AuthorityImport, CertificateRequest
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
@@ -37,6 +37,7 @@ from shared.pki.issuers import Issuer
 from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.issuers import GroupIssuers
@@ -82,6 +83,9 @@ WRAPPED = AuthorityDefinition(
 )
 OTHERWISE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="root", key_algorithm="EC-P384")
 ELSEWHERE = AuthorityDefinition(name="elsewhere", kind=CertificateKind.INTERMEDIATE, externally_signed=True)
+
+PROOFS = {"ask for a proof": "A1", "ask for another proof": "B2"}
+"""Acts that ask for a certificate which proves possession, by its code, which is its subject and names its request."""
 
 _PEM = Encoding.PEM
 TOP_KEY = ec.derive_private_key(7, ec.SECP256R1())
@@ -362,6 +366,28 @@ class AuthorityWorld:
 
     async def create(self, definition: AuthorityDefinition, cause: str) -> None:
         await self.worker().creation.ensure(definition, cause=cause)
+
+    async def request(self, request_id: str, kind: CertificateKind, name: str, **fields: Any) -> None:
+        """Carry out a request for a CA, or for the proof of a CA's possession."""
+        worker = self.worker()
+        devices: Any = None
+        requests = CertificateRequests(
+            requests=self.requests,
+            certificates=self.certificates,
+            devices=devices,
+            groups=self.groups,
+            authorities=worker.authorities,
+            creation=worker.creation,
+            possession=worker.possession,
+            device_certificates=devices,
+            failures=devices,
+            converger=devices,
+            outbox=worker.outbox,
+            settings=self.settings,
+            clock=self.clock,
+        )
+        body = {"requestId": request_id, "kind": kind, "name": name, **fields}
+        await requests.carry_out(parse(CertificateRequest, body))
 
     async def group(self, action: GroupAction, request_id: str) -> None:
         """Carry out a request about the group."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+
 from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.errors import Overtaken
 from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuance import issue, new_serial_number, prepare
@@ -16,7 +19,7 @@ from shared.workflows.authorities.keys import told
 from shared.workflows.evidence.entries import entry_of_certificate
 
 if TYPE_CHECKING:
-    from cryptography import x509
+    from collections.abc import Awaitable, Callable
 
     from shared.domain.certificates import InternalKind
     from shared.domain.words import CertificateKind
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.keys import AuthorityKeys
     from shared.workflows.intake.outbox import Clock
 
+    type Claim = Callable[[str], Awaitable[None]]
 
 _NOWHERE = DistributionPoints()
 
@@ -91,14 +95,22 @@ class Issuance:
     clock: Clock
     log: EvidenceLog
 
-    async def sign(self, wanted: Wanted, signer: Signer) -> tuple[Versioned[CertificateRecord], x509.Certificate]:
+    async def sign(
+        self, wanted: Wanted, signer: Signer, *, claim: Claim | None = None
+    ) -> tuple[Versioned[CertificateRecord], x509.Certificate]:
         """Prepare a certificate, record its serial number, log what is to be signed, and sign it.
+
+        Args:
+            wanted: the certificate.
+            signer: what signs it.
+            claim: enters the serial number, once it is recorded, where whoever comes next finds it.
 
         Returns:
             The row of the serial number, and the certificate, which is not recorded yet.
 
         Raises:
             Rejected: the certificate can't be had from that CA; nothing was recorded.
+            Overtaken: the claim was others'; nothing was signed.
         """
         serial = wanted.serial_number or new_serial_number()
         prepared = prepare(
@@ -123,6 +135,12 @@ class Issuance:
                 enrollment_group=wanted.enrollment_group,
             )
         )
+        if claim is not None:
+            try:
+                await claim(row.record.serial_number)
+            except Overtaken:
+                await self.abandon(row.record.serial_number)
+                raise
         await self.log.append(entry_of_certificate(row.record, prepared, self.clock()))
         return row, await told(signer.name, self.keys.signing(signer.key, issue, prepared, signer.issuer))
 
@@ -140,6 +158,30 @@ class Issuance:
             if present is None or present.record != entry:  # else it was the answer that was lost
                 raise RuntimeError(f"the row of serial number {entry.serial_number} was changed by others")
         return certificate
+
+    async def issue_claimed(self, wanted: Wanted, signer: Signer, claim: Claim) -> x509.Certificate:
+        """Sign a certificate and record it, unless whoever found its claim has given it up meanwhile.
+
+        Raises:
+            Rejected: the certificate can't be had from that CA.
+            Overtaken: others were faster; what was signed does not count.
+        """
+        row, certificate = await self.sign(wanted, signer, claim=claim)
+        entry = made(row.record, certificate)
+        if await self.certificates.try_replace(row, entry) is None and await self.counting(entry.serial_number) is None:
+            raise Overtaken(f"serial number {entry.serial_number} was given up by others")
+        return certificate
+
+    async def counting(self, serial_number: str) -> x509.Certificate | None:
+        """Give a certificate that was recorded; ``None`` if it was not, and from now on it can't be any more.
+
+        A certificate that was signed and not recorded may exist, and no one has it. It is not signed once more: of a
+        CA's certificates no two have the same serial number (RFC 5280 section 4.1.2.2).
+        """
+        await self.abandon(serial_number)
+        known = await self.certificates.get(serial_number)
+        pem = known.record.pem if known is not None else None
+        return x509.load_pem_x509_certificate(pem.encode()) if pem is not None else None
 
     async def abandon(self, serial_number: str) -> None:
         """Enter that whatever was signed with a serial number does not count."""

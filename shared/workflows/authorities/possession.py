@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.domain.authorities import ProofOfPossession
 from shared.domain.authority_acts import check_signs
+from shared.domain.requests import draws
 from shared.domain.words import CertificateKind
-from shared.errors import Conflict, Deferred, PreconditionFailed, Rejected
+from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed, Rejected
 from shared.pki import names
 from shared.pki.profiles import verification_profile
 from shared.pki.subjects import Subject
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.authorities import AuthorityRecord
+    from shared.domain.requests import RequestRecord
+    from shared.ledger.requests import Requests
     from shared.ports.ca_certificates import CaCertificates, UploadedAuthority
     from shared.workflows.authorities.issuance import Issuance
     from shared.workflows.authorities.loading import CertificateAuthorities
@@ -121,6 +124,40 @@ class Possession:
             Conflict: it signs nothing any more.
             Deferred: it is being made, or waits for its certificate, or is disabled.
         """
+        return await self.issuance.issue(*await self._verification(name, code, cause))
+
+    async def requested_certificate(
+        self, requests: Requests, request: RequestRecord, *, name: str, code: str
+    ) -> x509.Certificate:
+        """Sign a certificate as :meth:`verification_certificate` does: one for a request, however often that comes.
+
+        The serial number is entered in the request before it is signed. Who finds one there takes what was recorded
+        under it, or gives it up before another one is drawn.
+
+        Args:
+            requests: all requests.
+            request: what asks for it, as it was when this delivery began.
+            name: the CA whose possession is to be proved.
+            code: the code, exactly as the service gave it.
+
+        Raises:
+            NotFound: the CA does not exist.
+            Conflict: it signs nothing any more.
+            Deferred: it is being made, or waits for its certificate, or is disabled.
+            Overtaken: another delivery is at work.
+        """
+        before = request.certificate
+        made = await self.issuance.counting(before) if before is not None else None
+        if made is not None:
+            return made
+
+        async def claim(serial_number: str) -> None:
+            if await requests.enter(request, draws(serial_number, instead_of=before)) is None:
+                raise Overtaken(f"the id of request {request.request_id!r} is another one's by now")
+
+        return await self.issuance.issue_claimed(*await self._verification(name, code, request.request_id), claim)
+
+    async def _verification(self, name: str, code: str, cause: str) -> tuple[Wanted, Signer]:
         check_signs(await self.authorities.get(name))
         wanted = Wanted(
             kind=CertificateKind.VERIFICATION,
@@ -129,7 +166,7 @@ class Possession:
             public_key=ec.generate_private_key(ec.SECP256R1()).public_key(),
             cause=cause,
         )
-        return await self.issuance.issue(wanted, Signer(name=name, issuer=await self.authorities.load(name)))
+        return wanted, Signer(name=name, issuer=await self.authorities.load(name))
 
     async def check_proved(self, name: str) -> None:
         """See that DPS takes devices of a CA: possession of the topmost CA of its chain that is ours was proved.

@@ -25,9 +25,9 @@ from shared.workflows.intake.deliveries import once
 
 if TYPE_CHECKING:
     from shared.contracts.certificates import CertificateRequest
-    from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import CertificateRecord
     from shared.domain.issuance import Committed
+    from shared.domain.requests import RequestRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
@@ -74,7 +74,7 @@ class CertificateRequests:
             if request.kind is CertificateKind.DEVICE:
                 await self._device(request)
             elif request.kind is CertificateKind.VERIFICATION:
-                await self._verification(request)
+                await self._verification(request, to_do)
             else:
                 await self.creation.ensure(self._definition(request), cause=request.request_id)
 
@@ -94,7 +94,7 @@ class CertificateRequests:
 
     async def _foresee_device(self, request: CertificateRequest) -> None:
         authority = await usable_for_devices(self.authorities, self.groups, request.issuer or "")
-        wanted = self._wanted(request, authority)
+        wanted = self._wanted(request, authority.enrollment_group)
         known = await self.devices.get(wanted.registration_id)
         device = known.record if known else None
         issuance.ordered(device, self._ordered(request, wanted), field="name")
@@ -115,9 +115,9 @@ class CertificateRequests:
             root_thumbprint=request.root_thumbprint,
         )
 
-    async def _verification(self, request: CertificateRequest) -> None:
+    async def _verification(self, request: CertificateRequest, known: RequestRecord) -> None:
         issuer, code = request.issuer or "", request.verification_code or ""
-        certificate = await self.possession.verification_certificate(issuer, code, cause=request.request_id)
+        certificate = await self.possession.requested_certificate(self.requests, known, name=issuer, code=code)
         await self.outbox.publish(
             CertificateIssued(
                 kind=request.kind,
@@ -135,21 +135,32 @@ class CertificateRequests:
 
     async def _device(self, request: CertificateRequest) -> None:
         """Issue for a device that is registered by other means, or not with DPS at all."""
+        registration_id = canonical_registration_id(request.name)
+        # What was issued stays so, whatever has become of its CA, or of the device, before the request was done.
+        if not await self._is_issued(registration_id, request):
+            try:
+                await self._issue(request)
+            except Rejected as rejection:
+                # An attempt before this one may have taken the device, or another one have issued meanwhile.
+                await self.failures.give_up(self._ordered(request, self._wanted(request, None)), rejection)
+                if not await self._is_issued(registration_id, request):
+                    raise
+        await self.converger.converge(registration_id)
+
+    async def _is_issued(self, registration_id: str, request: CertificateRequest) -> bool:
+        known = await self.devices.get(registration_id)
+        return known is not None and known.record.issuance(Purpose.REQUEST, request.request_id) is not None
+
+    async def _issue(self, request: CertificateRequest) -> None:
         authority = await usable_for_devices(self.authorities, self.groups, request.issuer or "")
-        wanted = self._wanted(request, authority)
-        ordered = self._ordered(request, wanted)
-        take = partial(issuance.ordered, wanted=ordered, field="name")
-        try:
-            await self.device_certificates.issue(wanted, Acts(take=take, commit=self._commit))
-        except Rejected as rejection:
-            await self.failures.give_up(ordered, rejection)
-            raise
-        await self.converger.converge(wanted.registration_id)
+        wanted = self._wanted(request, authority.enrollment_group)
+        take = partial(issuance.ordered, wanted=self._ordered(request, wanted), field="name")
+        await self.device_certificates.issue(wanted, Acts(take=take, commit=self._commit))
 
     def _commit(self, record: DeviceRecord, made: Committed) -> DeviceRecord:
         return issuance.issued(record, made, self.clock())
 
-    def _wanted(self, request: CertificateRequest, authority: AuthorityRecord) -> DeviceCertificateRequest:
+    def _wanted(self, request: CertificateRequest, enrollment_group: str | None) -> DeviceCertificateRequest:
         decision = Decision(issuer=request.issuer or "")
 
         async def decided() -> Decision:
@@ -163,7 +174,7 @@ class CertificateRequests:
             validity=self.device_certificates.validity(request.validity_days),
             csr=request.csr,
             key_algorithm=request.key_algorithm,
-            enrollment_group=authority.enrollment_group,
+            enrollment_group=enrollment_group,
         )
 
     def _ordered(self, request: CertificateRequest, wanted: DeviceCertificateRequest) -> DeviceRecord:
