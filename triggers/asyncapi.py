@@ -38,6 +38,9 @@ _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
 }
 """What each queue takes, as CloudEvents or bare."""
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""Of JSON Schema: the one of OpenAPI 3.1, and the one that pydantic writes."""
+
 _TEXT = {"type": "string", "minLength": 1}
 _TIME = {"type": "string", "format": "date-time"}
 _TRACE = {"type": "string", "description": "W3C trace context (CloudEvents distributed-tracing extension)"}
@@ -81,6 +84,13 @@ def document() -> dict[str, Any]:
         },
         "components": {"messages": {**commands, **events}, "schemas": schemas["$defs"]},
     }
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """Give the JSON Schema (2020-12) of the data of each message and each event, by its name; each stands alone."""
+    taken = {model.__name__: model.model_json_schema(by_alias=True) for models in _TAKEN.values() for model in models}
+    told = {_name(kind): model.model_json_schema(by_alias=True, mode="serialization") for kind, model in EVENTS.items()}
+    return {name: {"$schema": DIALECT, **schema} for name, schema in sorted({**taken, **told}.items())}
 
 
 def _name(kind: EventType) -> str:

@@ -31,6 +31,8 @@ PROBLEM = "application/problem+json"
 """RFC 9457."""
 
 JSON = "application/json"
+SCHEMA_JSON = "application/schema+json"
+"""As JSON Schema 2020-12 names it (section 14)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ _PATH_VALUES: Mapping[str, Any] = {
     "name": IssuerName,
     "issuer": IssuerName,
     "file": Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]\.(crl|cer)$")],
+    "schema": Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}\.json$")],
     "request": Annotated[str, Field(min_length=1)],
     "number": Annotated[str, Field(pattern="^[1-9][0-9]{0,8}$")],
 }

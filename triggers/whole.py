@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from shared.errors import Rejected
     from shared.services import Services
 
-ALWAYS = frozenset({"health/live", "health/ready", "openapi.json", "asyncapi.json"})
+ALWAYS = frozenset({"health/live", "health/ready", "openapi.json", "asyncapi.json", "schemas", "schemas/{schema}"})
 """Routes that are answered all the same: none of them tells what is in the ledger, and readiness says what is wrong."""
 
 

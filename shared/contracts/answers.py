@@ -87,6 +87,21 @@ class Description(Contract):
     )
 
 
+class ListedSchema(Contract):
+    """A message or an event that has a JSON Schema, and where that is."""
+
+    name: str
+    url: str
+
+
+class SchemaList(Contract):
+    """The messages and events that have a JSON Schema."""
+
+    model_config = with_example({"schemas": [{"name": "DeviceRevoked", "url": "/api/schemas/DeviceRevoked.json"}]})
+
+    schemas: list[ListedSchema]
+
+
 _REJECTION = {
     "id": "2026-05-01-6f1ed002ab5595859014",
     "kind": "rejected",

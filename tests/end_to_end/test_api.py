@@ -66,6 +66,14 @@ def test_every_route_of_the_document_is_there(world: World) -> None:
                 assert answer.status_code == 401, path
 
 
+def test_the_schema_of_an_event_is_downloaded(world: World) -> None:
+    """Its name is in the list, and its address leads to it."""
+    (listed,) = [each for each in world.get("schemas")["schemas"] if each["name"] == "DeviceRevoked"]
+    schema = world.get(listed["url"].removeprefix("/api/"))
+    assert schema["$schema"].endswith("/2020-12/schema")
+    assert "registrationId" in schema["required"]
+
+
 @pytest.mark.skipif(APART, reason="each zone has a readiness of its own, see test_zones")
 def test_the_worker_is_alive_and_each_dependency_answers(world: World) -> None:
     """Readiness names each dependency."""

@@ -5,24 +5,32 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import azure.functions as func
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # it has no annotations
+from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]  # it has no annotations
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter, ValidationError
 
 from shared.contracts.ids import EnrollmentGroupId, IssuerName, RegistrationId, RequestId, SerialNumber
-from tests.documented import Documented, faults, operations, resolved
+from shared.domain.words import EventType
+from shared.errors import NotFound
+from tests.documented import FORMATS, Documented, faults, resolved
+from tests.documented import operations as described
 from triggers import asyncapi, http_api, openapi
+from triggers.http import operations
 from triggers.http.endpoints import published
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 API: dict[str, Any] = json.loads(json.dumps(openapi.document(published)))
 QUEUES: dict[str, Any] = json.loads(json.dumps(asyncapi.document()))
-OPERATIONS = [pytest.param(*each, id=each[2]["operationId"]) for each in operations(API)]
+OPERATIONS = [pytest.param(*each, id=each[2]["operationId"]) for each in described(API)]
 HOSTS_OWN = {"403", "413", "429"}
 
 
@@ -53,7 +61,7 @@ def test_an_operation_says_what_it_takes_and_answers(path: str, method: str, ope
     assert any(status < "400" for status in answers)
     contents = [answer.get("content", {}) for answer in [*answers.values(), operation.get("requestBody", {})]]
     for media_type, media in [each for content in contents for each in content.items()]:
-        if media_type.endswith("json"):
+        if media_type.endswith("json") and media_type != "application/schema+json":
             assert media["schema"]["$ref"].removeprefix("#/components/schemas/") in API["components"]["schemas"]
             assert faults(API, media["schema"], media["example"]) == []
     for status, answer in answers.items():
@@ -96,12 +104,79 @@ def test_every_queue_is_described() -> None:
     }
 
 
-def test_an_event_always_has_all_of_its_fields() -> None:
+@pytest.mark.parametrize("kind", EventType)
+def test_an_event_always_has_all_of_its_fields(kind: EventType) -> None:
     """A reader can rely on each field's being there: the published schemas require all of them."""
-    for name in ("CertificateIssued", "RequestRejected", "EnrollmentGroupChanged"):
-        schema = QUEUES["components"]["schemas"][name]
-        assert sorted(schema["required"]) == sorted(schema["properties"])
-        assert schema["additionalProperties"] is False
+    schema = QUEUES["components"]["schemas"][kind.rpartition(".")[2]]
+    assert sorted(schema["required"]) == sorted(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("document", [API, QUEUES], ids=["openapi", "asyncapi"])
+def test_every_reference_of_a_document_leads_to_something(document: dict[str, Any]) -> None:
+    """Whoever reads it by a program finds each part."""
+    found = list(references(document))
+    assert len(found) > 50
+    assert [each for each in found if not leads(document, each)] == []
+
+
+def test_a_reference_that_leads_nowhere_is_found() -> None:
+    document = {"a": {"$ref": "#/b~1c/0"}, "b/c": [{"$ref": "#/b/1"}], "$ref": "other.json#/a"}
+    assert [each for each in references(document) if not leads(document, each)] == ["other.json#/a", "#/b/1"]
+
+
+@pytest.mark.parametrize("name", sorted({*QUEUES["components"]["messages"]}))
+async def test_a_schema_can_be_downloaded(name: str) -> None:
+    """It is JSON Schema 2020-12, stands alone, and takes the example of its message, and not another field."""
+    assert name in [each["name"] for each in json.loads((await asked(operations.list_schemas)).get_body())["schemas"]]
+    answer = await asked(operations.get_schema, schema=f"{name}.json")
+    assert answer.mimetype == "application/schema+json"
+    schema = json.loads(answer.get_body())
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema)
+    assert [each for each in references(schema) if not leads(schema, each)] == []
+    validator = Draft202012Validator(schema, format_checker=FORMATS)
+    (example,) = schema["examples"]
+    assert [error.message for error in validator.iter_errors(example)] == []
+    assert not validator.is_valid({**example, "unknown": 1})
+
+
+async def test_a_schema_that_does_not_exist_is_not_found() -> None:
+    with pytest.raises(NotFound, match="a schema 'Nothing' does not exist: GET /api/schemas lists them"):
+        await asked(operations.get_schema, schema="Nothing.json")
+
+
+async def asked(route: Any, **params: str) -> func.HttpResponse:
+    """Have a route answer that asks no service."""
+    request = func.HttpRequest("GET", "https://host/api/schemas", route_params=params, body=b"")
+    answer: func.HttpResponse = await route(None, request)
+    return answer
+
+
+def references(part: Any) -> Iterator[str]:
+    match part:
+        case dict():
+            if isinstance(part.get("$ref"), str):
+                yield part["$ref"]
+            for each in part.values():
+                yield from references(each)
+        case list():
+            for each in part:
+                yield from references(each)
+
+
+def leads(document: Any, reference: str) -> bool:
+    """Tell whether a reference leads to a part of its own document (RFC 6901)."""
+    if not reference.startswith("#/"):
+        return False
+    found = document
+    for part in reference.removeprefix("#/").split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        try:
+            found = found[int(name) if isinstance(found, list) else name]
+        except (KeyError, IndexError, ValueError):
+            return False
+    return True
 
 
 @pytest.mark.parametrize("kind", [RegistrationId, EnrollmentGroupId, IssuerName, RequestId])

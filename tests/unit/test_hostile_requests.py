@@ -33,6 +33,7 @@ VALID = {
     "request": "MEow",
     "path": "0/000",
     "number": "1",
+    "schema": "DeviceRevoked.json",
 }
 IN_PATHS = [
     (operation, name)

@@ -65,7 +65,7 @@ NEEDED: Mapping[Role, frozenset[str]] = {
     ),
     Role.FLEET_READ: frozenset(
         {
-            *("health_ready", "openapi", "asyncapi"),
+            *("health_ready", "openapi", "asyncapi", "list_schemas", "get_schema"),
             *("list_certificate_authorities", "get_certificate_authority", "get_signing_request"),
             *("get_certificate", "check_certificate", "list_certificates"),
             *("list_enrollment_groups", "get_enrollment_group", "list_rollover_devices", "list_missed_renewals"),
@@ -101,6 +101,7 @@ ROUTE = {
     "name": "line-1-ca1",
     "serialNumber": "7f",
     "number": "1",
+    "schema": "DeviceRevoked.json",
 }
 
 
@@ -356,7 +357,7 @@ WHOLE = {
 }
 """What is about all groups."""
 
-OF_NO_GROUP = {"health_ready", "openapi", "asyncapi"}
+OF_NO_GROUP = {"health_ready", "openapi", "asyncapi", "list_schemas", "get_schema"}
 LIMITED = sorted(set().union(*NEEDED.values()) - set(LISTS) - WHOLE - OF_NO_GROUP)
 
 

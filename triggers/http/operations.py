@@ -1,11 +1,13 @@
-"""What operators ask: health, the description of this API, and what was rejected."""
+"""What operators ask: health, the description of this API and of its messages, and what was rejected."""
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
+import azure.functions as func
 from pydantic import Field
 
 from shared.contracts.answers import (
@@ -17,15 +19,18 @@ from shared.contracts.answers import (
     RejectionPage,
     Replay,
     Replayed,
+    SchemaList,
 )
 from shared.contracts.messages import INBOUND_QUEUES, Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Role
 from shared.domain.rejections import RejectionKind, RejectionState
+from shared.errors import NotFound
 from shared.ledger.rejections import Filters
 from shared.reading.times import point_in_time
 from triggers import callers
 from triggers.asyncapi import document as queues_document
+from triggers.asyncapi import json_schemas
 from triggers.http.endpoints import (
     PAGING,
     body_of,
@@ -39,12 +44,10 @@ from triggers.http.endpoints import (
 )
 from triggers.http.paths import rejection_id_of
 from triggers.http.scopes import nothing
-from triggers.openapi import Answer, Parameter
+from triggers.openapi import SCHEMA_JSON, Answer, Parameter
 from triggers.openapi import document as api_document
 
 if TYPE_CHECKING:
-    import azure.functions as func
-
     from shared.services import Services
 
 
@@ -111,6 +114,43 @@ async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpR
 async def asyncapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe the queues, the messages that they take, and the events."""
     return json_answer(Description, _queues())
+
+
+@cache
+def _schemas() -> dict[str, dict[str, Any]]:
+    return json_schemas()
+
+
+@endpoint(
+    "GET",
+    "schemas",
+    answers=[Answer(200, "the names of all", (SchemaList,))],
+    alone=True,
+    role=Role.FLEET_READ,
+    scope=nothing,
+)
+async def list_schemas(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
+    """List the messages and events that have a JSON Schema."""
+    return json_answer(
+        SchemaList, {"schemas": [{"name": name, "url": f"/api/schemas/{name}.json"} for name in _schemas()]}
+    )
+
+
+@endpoint(
+    "GET",
+    "schemas/{schema}",
+    answers=[Answer(200, "the schema", (SCHEMA_JSON,))],
+    refuses={404},
+    alone=True,
+    role=Role.FLEET_READ,
+    scope=nothing,
+)
+async def get_schema(_services: Services, request: func.HttpRequest) -> func.HttpResponse:
+    """Give the JSON Schema of a message or of the data of an event, as {name}.json."""
+    name = request.route_params["schema"].removesuffix(".json")
+    if name not in _schemas():
+        raise NotFound.because(f"a schema {name[:64]!r} does not exist: GET /api/schemas lists them", field="schema")
+    return func.HttpResponse(json.dumps(_schemas()[name]), mimetype=SCHEMA_JSON)
 
 
 # --- rejections ---
