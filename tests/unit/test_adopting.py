@@ -583,7 +583,7 @@ async def test_a_key_without_a_certificate_and_a_group_of_another_ca_are_named()
     subject.lose()
     lines = await subject.adopt()
     assert (
-        "not known: the certificate of the CA whose key is 'spare'. Give it in a file, or order the CA again under "
+        "not known: the certificate of the CA whose key is 'spare'. Give it in a file, or ask for the CA again under "
         "this name" in lines
     )
     [named] = [line for line in lines if line.startswith("not known: the enrollment group 'foreign'")]

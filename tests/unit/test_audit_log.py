@@ -264,7 +264,7 @@ async def test_a_request_is_written_down_once_however_often_it_comes(log: Log) -
 async def test_who_asked_over_http_is_known_from_the_row_and_not_from_the_message(log: Log) -> None:
     """Whoever can put messages into the queue can't act as somebody else."""
     queues: Any = FakeQueues()
-    outbox: Any = SimpleNamespace(order=lambda *_args, **_more: queues.send("q", "{}", delay=None))
+    outbox: Any = SimpleNamespace(send=lambda *_args, **_more: queues.send("q", "{}", delay=None))
     with acting.acting(ADA, "ticket 4711"):
         await submit(log.requests, outbox, Queue.REVOCATION_REQUESTS, REVOCATION, lambda: NOW)
     with acting.acting(SCADA, "forged"):

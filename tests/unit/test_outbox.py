@@ -39,7 +39,7 @@ async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract
     """A body within the limit may be a message beyond it, since JSON can spell a character in six bytes."""
     queues = FakeQueues()
     with pytest.raises(Rejected) as refused:
-        await Outbox(queues=queues, clock=lambda: NOW).order(queue, body)
+        await Outbox(queues=queues, clock=lambda: NOW).send(queue, body)
     assert str(refused.value).startswith("as a message it has ")
     assert str(refused.value).endswith(f" bytes; at most 49152 fit a queue{way_out}")
     assert queues.sent == []
@@ -59,7 +59,7 @@ async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_qu
     told = OrderAccepted(order_id="o", enrollment_group="g", device_count=2)
     with received(kept := Kept()):
         await outbox.publish(told, subject="o", correlation_id="o")
-        await outbox.order(
+        await outbox.send(
             Queue.DEVICE_ORDERS, parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": ["d"]})
         )
     assert [(each["messaging.system"], each["messaging.destination.name"]) for _, _, each in kept.values] == [

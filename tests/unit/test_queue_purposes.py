@@ -140,7 +140,7 @@ async def test_only_the_row_of_a_call_lets_an_act_on_a_ca_through() -> None:
     with acting(BY_QUEUE), pytest.raises(Forbidden):
         async with once(requests, queue, act, lambda: NOW):
             raise AssertionError("it was let through")
-    outbox: Any = SimpleNamespace(order=ordered)
+    outbox: Any = SimpleNamespace(send=ordered)
     with acting(BY_CALL):
         await submit(requests, outbox, queue, act, lambda: NOW)
     with acting(BY_QUEUE):

@@ -180,7 +180,7 @@ def test_the_device_s_history_names_who_ordered_it() -> None:
         order = {"orderId": "o", "enrollmentGroup": GROUP, "devices": [{"registrationId": DEVICE}]}
         parsed = parse(DeviceOrder, order)
         with acting(ADA):
-            sent = world.services.outbox.order(Queue.DEVICE_ORDERS, parsed)
+            sent = world.services.outbox.send(Queue.DEVICE_ORDERS, parsed)
             await world.services.following.order_accepted("o", parsed.fingerprint, sent)
         await world.drain()
         record = world.record()

@@ -85,7 +85,7 @@ async def create_device_order(services: Services, request: func.HttpRequest) -> 
         else:
             await services.usable_groups.get(order.enrollment_group)
             await services.order_uploads.keep(order.order_id, *upload)
-    sent = services.outbox.order(Queue.DEVICE_ORDERS, order)
+    sent = services.outbox.send(Queue.DEVICE_ORDERS, order)
     await services.following.order_accepted(order.order_id, order.fingerprint, sent)
     return accepted(order, location_of(Queue.DEVICE_ORDERS, order.order_id))
 

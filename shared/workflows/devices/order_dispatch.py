@@ -88,7 +88,7 @@ class OrderDispatch:
 
         async def send(message: DeviceRegistration) -> None:
             async with gate:
-                await self.outbox.order(Queue.DEVICE_REGISTRATIONS, message)
+                await self.outbox.send(Queue.DEVICE_REGISTRATIONS, message)
 
         async with asyncio.TaskGroup() as group:
             for line in lines:

@@ -112,7 +112,7 @@ class OrderEndings:
 
     async def _send(self, lines: list[OrderLine]) -> None:
         for message in messages([line for line in lines if line.state is LineState.ORDERED]):
-            await self.outbox.order(Queue.DEVICE_REGISTRATIONS, message)
+            await self.outbox.send(Queue.DEVICE_REGISTRATIONS, message)
 
     # --- revoked ---
 

@@ -269,7 +269,7 @@ class DeviceOrders:
         """Send the message that sees to an order next, and write down that it is the one."""
         now, last = self.clock(), known.record.watch
         watch = max(now, last + timedelta(microseconds=1)) if last else now
-        await self.outbox.order(
+        await self.outbox.send(
             Queue.DEVICE_ORDERS, OrderWatch(order_id=known.record.order_id, watch=watch), delay=pause or None
         )
         await self.orders.change(known, watched_by(watch, now + pause))

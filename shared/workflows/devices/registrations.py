@@ -73,7 +73,7 @@ class Registrations:
             _log.warning("line %d of order %r gets a message of its own: %s", line, message.order_id, error)
             own = DeviceRegistration(order_id=message.order_id, line=line)
             delay = error.retry_after if isinstance(error, Deferred) else None
-            await self.outbox.order(Queue.DEVICE_REGISTRATIONS, own, delay=delay)
+            await self.outbox.send(Queue.DEVICE_REGISTRATIONS, own, delay=delay)
 
     async def _begin(
         self, lines: Sequence[Versioned[OrderLine]]

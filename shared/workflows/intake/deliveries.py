@@ -5,7 +5,7 @@ The queue takes a request's id, or finds it taken by the same request (see :mod:
     async with once(requests, Queue.REVOCATION_REQUESTS, request, clock) as to_do:
         for device in group:
             part = part_for(to_do, device.registration_id)
-            await outbox.order(queue, MemberRevocation(request_id=request.request_id, ..., part=part.token))
+            await outbox.send(queue, MemberRevocation(request_id=request.request_id, ..., part=part.token))
 
     # and when that message comes:
     part = Part(message.registration_id, message.part)

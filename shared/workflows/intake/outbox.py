@@ -57,7 +57,7 @@ class Outbox:
             else:
                 await self.topic.send(text)
 
-    async def order(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
+    async def send(self, queue: Queue, body: Contract, *, delay: timedelta | None = None) -> None:
         """Send a command to one of the app's own queues.
 
         Raises:

@@ -81,7 +81,7 @@ class Parts:
 
     async def _send(self, kind: Queue, wanted: RevocationRequest | CertificateRenewal, whole: str) -> None:
         if isinstance(wanted, MemberRevocation):
-            await self.outbox.order(kind, wanted)
+            await self.outbox.send(kind, wanted)
         else:
             await submit(self.requests, self.outbox, kind, wanted, self.clock, whole=whole)
 

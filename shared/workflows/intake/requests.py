@@ -117,7 +117,7 @@ async def submit(
     if known.state is RequestState.DONE or (was_sent and not again):
         return
     try:
-        await outbox.order(kind, request, delay=delay)
+        await outbox.send(kind, request, delay=delay)
     except Rejected as rejection:
         await requests.enter(known, rejected(clock(), rejection.documented()))
         raise

@@ -64,7 +64,7 @@ _ADVICE = {
         SubjectKind.GROUP,
         "roll",
     ): "delete it in DPS, make it again as it was before, and roll it (docs/recover.md)",
-    (SubjectKind.AUTHORITY, "create"): "order it again under its name: it gets another certificate for the same key",
+    (SubjectKind.AUTHORITY, "create"): "ask for it again under its name: it gets another certificate for the same key",
     (SubjectKind.ORDER, "order"): "send it again: devices of it that are known again stay as they are",
 }
 _AUTHORITIES = {

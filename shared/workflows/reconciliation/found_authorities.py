@@ -132,8 +132,8 @@ class FoundAuthorities:
                 )
             elif not own:
                 problems.append(
-                    f"not known: the certificate of the CA whose key is {name!r}. Give it in a file, or order the CA "
-                    "again under this name"
+                    f"not known: the certificate of the CA whose key is {name!r}. Give it in a file, or ask for "
+                    "the CA again under this name"
                 )
             else:
                 try:
