@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.domain.responders import ResponderRecord
+    from shared.ledger.table import Versioned
 
 
 class NoService:
@@ -47,7 +48,8 @@ class Zones:
         self.scene = scene
         vault: Any = FakeVault()
         self.status_vault = vault
-        self.rows = ResponderRows(FakeTable())
+        self.table = FakeTable()
+        self.rows = ResponderRows(self.table)
         worker = scene.worker()
         self.upkeep = ResponderUpkeep(
             authorities=worker.authorities,
@@ -158,9 +160,9 @@ async def test_a_key_that_was_put_in_anothers_place_does_not_open() -> None:
     """A responder's key is bound to its CA, and to being a responder's."""
     both = await zones()
     await both.upkeep.run()
-    other = await both.rows.get("line-ca2")
+    own, other = await both.rows.get(CA), await both.rows.get("line-ca2")
     assert other is not None
-    await both.rows.put(other.record.changed(issuer=CA))
+    assert await both.rows.renew(own, other.record.changed(issuer=CA))
     with pytest.raises(WrappedKeyError):
         await asked(both.answers(), both.scene, 7)
 
@@ -235,15 +237,35 @@ async def test_nobody_answers_for_a_ca_that_has_ended() -> None:
         await KeptResponders(rows=both.rows, vault=both.status_vault).of(authority, both.scene.now)
 
 
+@pytest.mark.parametrize("days", [0, 2], ids=["none was there", "one past half its life"])
+async def test_of_two_workers_that_make_a_responder_at_once_the_first_one_s_counts(days: int) -> None:
+    """The public zone may have it already; the other one's was signed in vain."""
+    both = await zones()
+    if days:
+        await both.upkeep.run()
+    both.scene.now += timedelta(days=days)
+    made, first = list[int](), dict[str, Any]()
+
+    class Late(ResponderRows):
+        async def renew(self, known: Versioned[ResponderRecord] | None, record: ResponderRecord) -> bool:
+            made.append(await both.upkeep.run())
+            first[record.issuer] = await both.rows.get(record.issuer)
+            return await super().renew(known, record)
+
+    assert await replace(both.upkeep, rows=Late(both.table)).run() == 0
+    assert made == [3]
+    assert {name: await both.rows.get(name) for name in first} == first
+
+
 async def test_one_ca_whose_responder_can_not_be_made_does_not_stop_the_others() -> None:
     """What failed is raised with the CA's name when all were tried."""
     both = await zones()
 
     class Throttled(ResponderRows):
-        async def put(self, record: ResponderRecord) -> None:
+        async def renew(self, known: Versioned[ResponderRecord] | None, record: ResponderRecord) -> bool:
             if record.issuer == CA:
                 raise ConnectionError("the table is throttled")
-            await super().put(record)
+            return await super().renew(known, record)
 
     table = FakeTable()
     throttled = replace(both.upkeep, rows=Throttled(table))

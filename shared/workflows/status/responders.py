@@ -215,8 +215,7 @@ class ResponderUpkeep:
             wrapped_key=wrapped.to_text(),
             renewed_at=_used_until(responder, authority.issuer),
         )
-        await self.rows.put(record)
-        return True
+        return await self.rows.renew(row, record)  # another worker's is as good, and this one's key is forgotten
 
 
 def _bound_name(name: str) -> str:
