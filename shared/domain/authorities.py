@@ -266,3 +266,15 @@ class AuthorityRecord(Record):
         if self.proof_of_possession is ProofOfPossession.PENDING:
             return Missing.PROOF
         return Missing.OPENING if self.state is AuthorityState.SIGNED else None
+
+
+class IdentityClaim(Record):
+    """Under which name a CA is here.
+
+    Attributes:
+        name: of the CA.
+        identity: from :func:`shared.pki.identities.authority_identity`; empty in rows of older apps, whose key it is.
+    """
+
+    name: str
+    identity: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import AuthorityRecord
+from shared.domain.authorities import AuthorityRecord, IdentityClaim
 from shared.ledger.rows import Rows
 from shared.ledger.table import Stale
 
@@ -24,6 +24,7 @@ class Authorities:
 
     def __init__(self, table: Table) -> None:
         self._rows = Rows(table, AuthorityRecord, key=lambda record: (_PARTITION, record.name.lower()))
+        self._claims = Rows(table, IdentityClaim, key=lambda claim: (_IDENTITIES, claim.identity))
         self._table = table
 
     async def get(self, name: str) -> Versioned[AuthorityRecord] | None:
@@ -88,17 +89,17 @@ class Authorities:
         Raises:
             Stale: others kept claiming it.
         """
-        wanted = {"PartitionKey": _IDENTITIES, "RowKey": identity, "name": name}
+        claim = IdentityClaim(name=name, identity=identity)
         for _ in range(_ATTEMPTS):
-            if await self._table.insert(wanted):
+            if await self._claims.try_insert(claim) is not None:
                 return name
-            row = await self._table.get(_IDENTITIES, identity)
-            if row is None:
+            known = await self._claims.get(_IDENTITIES, identity)
+            if known is None:
                 continue
-            holder = str(row.values["name"])
+            holder = known.record.name
             if holder != name and await self._has(holder, identity):
                 return holder
-            if await self._table.replace(wanted, row.etag):
+            if await self._claims.try_replace(known, claim) is not None:
                 return name
         raise Stale(identity)
 

@@ -80,13 +80,6 @@ class Certificates:
         ):
             yield record
 
-    async def put(self, record: CertificateRecord) -> None:
-        """Write a state that follows from what was committed elsewhere, so that each writer writes the same.
-
-        Not for certificates of devices: those change with their device alone.
-        """
-        await self._certificates.put(record)
-
     async def try_replace(
         self, known: Versioned[CertificateRecord], record: CertificateRecord
     ) -> Versioned[CertificateRecord] | None:

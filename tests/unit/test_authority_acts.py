@@ -33,6 +33,7 @@ from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable
 from tests.unit.test_authority_audit import ca
 from tests.unit.test_owned_authorities import FakeService
+from tests.world.certificates import overwrite
 
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
@@ -603,7 +604,7 @@ async def test_a_ca_that_was_signed_and_never_opened_is_entered_as_revoked() -> 
         cause="make-line",
         recorded_at=NOW,
     )
-    await scene.certificates.put(reserved)
+    await overwrite(scene.certificates, reserved)
     await act(scene, "line", AuthorityAction.REVOKE, reason="keyCompromise")
     entered = await scene.certificates.get(serial)
     assert entered is not None

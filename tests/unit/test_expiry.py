@@ -12,6 +12,7 @@ from shared.domain.expiry import DueNotice, Notice
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Deferred, Gone
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered, renewing
+from tests.world.certificates import overwrite
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -86,16 +87,16 @@ async def test_the_notice_of_a_certificate_that_is_being_made_is_kept() -> None:
     scene = await registered(validity_days=20)
     known = await scene.certificates.get((await scene.serials())[0])
     assert known is not None
-    await scene.certificates.put(known.record.model_copy(update={"state": CertificateState.RESERVED}))
+    await overwrite(scene.certificates, known.record.model_copy(update={"state": CertificateState.RESERVED}))
     assert await sweep(scene, scene.now) == []
-    await scene.certificates.put(known.record)
+    await overwrite(scene.certificates, known.record)
     assert await sweep(scene, scene.now) == ["CertificateExpiring"]
     scene = await registered(validity_days=20)
     known = await scene.certificates.get((await scene.serials())[0])
     assert known is not None
-    await scene.certificates.put(known.record.model_copy(update={"state": CertificateState.RESERVED}))
+    await overwrite(scene.certificates, known.record.model_copy(update={"state": CertificateState.RESERVED}))
     assert await sweep(scene, scene.now + timedelta(days=2)) == []
-    await scene.certificates.put(known.record)
+    await overwrite(scene.certificates, known.record)
     assert await sweep(scene, scene.now) == []
 
 
@@ -388,7 +389,7 @@ async def test_the_end_of_a_ca_s_certificate_takes_nothing_away_from_what_others
         not_before=scene.now,
         not_after=scene.now + timedelta(days=40),
     )
-    await scene.certificates.put(row)
+    await overwrite(scene.certificates, row)
     assert row.not_after is not None
     await scene.expiry.put(
         DueNotice.on(
@@ -400,7 +401,7 @@ async def test_the_end_of_a_ca_s_certificate_takes_nothing_away_from_what_others
 
     async def late(known: Any, record: Any) -> Any:
         monkeypatch.undo()
-        await scene.certificates.put(row.changed(state=others, successor="4b" * 20))
+        await overwrite(scene.certificates, row.changed(state=others, successor="4b" * 20))
         return await replace(known, record)
 
     monkeypatch.setattr(certificates, "try_replace", late)

@@ -18,6 +18,7 @@ from shared.pki.signing_keys import KeyAlgorithm
 from tests.pki.hierarchy import Hierarchy, certificate_authority, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, HUB
 from tests.unit.explained import ISSUING, ROOT, ExplainedScene, codes, in_service
+from tests.world.certificates import overwrite
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -157,7 +158,7 @@ async def test_a_certificate_that_was_given_up_is_told_as_such() -> None:
     known = await scene.certificates.get((await scene.serials())[0])
     assert known is not None
     leaf = await scene.certificate(1)
-    await scene.certificates.put(known.record.model_copy(update={"state": CertificateState.ABANDONED}))
+    await overwrite(scene.certificates, known.record.model_copy(update={"state": CertificateState.ABANDONED}))
     assert codes(await asked(scene, leaf, ISSUING))[0] == "certificateGivenUp"
 
 

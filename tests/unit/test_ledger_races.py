@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.domain.authorities import AuthorityRecord, AuthorityState
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.words import CertificateKind, RegisterBy, RevocationReason
@@ -102,6 +103,24 @@ async def test_an_identity_that_is_claimed_and_withdrawn_in_between_is_claimed_a
     assert table.rows["identity", "identity"].values["name"] == "line"
     with pytest.raises(Stale, match="identity"):
         await Authorities(table).claim_identity("identity", "other")
+
+
+async def test_an_identity_that_an_older_app_has_claimed_is_known() -> None:
+    """Its row had a name, and nothing else."""
+    table = Table()
+    await table.insert({"PartitionKey": "identity", "RowKey": "identity", "name": "line"})
+    ledger = Authorities(table)
+    record = AuthorityRecord(
+        name="line",
+        kind=CertificateKind.ROOT,
+        state=AuthorityState.REQUESTED,
+        key_algorithm="EC-P256",
+        fingerprint="f",
+        cause="r1",
+        requested_at=NOW,
+    )
+    assert await ledger.try_insert(record) is not None
+    assert await ledger.claim_identity("identity", "other") == "line"
 
 
 async def test_a_guard_that_is_gone_when_it_is_read_is_stale() -> None:

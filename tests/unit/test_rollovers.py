@@ -31,6 +31,7 @@ from shared.workflows.groups.rollovers import SETTLING, Rollovers
 from shared.workflows.intake.outbox import Outbox
 from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
+from tests.world.certificates import overwrite
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -297,14 +298,14 @@ async def test_the_old_ca_is_retired_when_its_last_certificate_has_ended(
     last = await scene.issue("2")
     await scene.roll()
     scene.now += SETTLING
-    await scene.certificates.put((await scene.issue("3")).changed(state=state, revocation_reason=reason))
+    await overwrite(scene.certificates, (await scene.issue("3")).changed(state=state, revocation_reason=reason))
     assert (await scene.sweep())["rolling"] == 1
     for ended in (await scene.issue("1a"), last):
-        await scene.certificates.put(ended.changed(state=state, revocation_reason=reason))
+        await overwrite(scene.certificates, ended.changed(state=state, revocation_reason=reason))
         assert (await scene.sweep())["rolling"] == 1
     first = await scene.certificates.get("1".zfill(40))
     assert first is not None
-    await scene.certificates.put(first.record.changed(state=state, revocation_reason=reason))
+    await overwrite(scene.certificates, first.record.changed(state=state, revocation_reason=reason))
     assert (await scene.sweep())["retired"] == 1
     assert scene.accepted() == [thumbprint("g-ca2")]
     record = await scene.record()
@@ -377,9 +378,9 @@ async def test_a_device_on_hold_keeps_the_old_ca() -> None:
     known = await scene.certificates.get("1".zfill(40))
     assert known is not None
     on_hold = known.record.changed(state=CertificateState.REVOKED, revocation_reason=RevocationReason.CERTIFICATE_HOLD)
-    await scene.certificates.put(on_hold)
+    await overwrite(scene.certificates, on_hold)
     assert (await scene.sweep())["rolling"] == 1
-    await scene.certificates.put(on_hold.changed(revocation_reason=RevocationReason.KEY_COMPROMISE))
+    await overwrite(scene.certificates, on_hold.changed(revocation_reason=RevocationReason.KEY_COMPROMISE))
     assert (await scene.sweep())["retired"] == 1
 
 
@@ -388,8 +389,8 @@ async def test_a_serial_number_that_was_never_signed_does_not_keep_the_old_ca_fo
     scene = await Scene().set_up()
     known = await scene.certificates.get("1".zfill(40))
     assert known is not None
-    await scene.certificates.put(
-        known.record.model_copy(update={"state": CertificateState.RESERVED, "not_after": None})
+    await overwrite(
+        scene.certificates, known.record.model_copy(update={"state": CertificateState.RESERVED, "not_after": None})
     )
     await scene.roll()
     scene.now += SETTLING
@@ -403,7 +404,7 @@ async def test_the_old_ca_is_not_retired_while_it_may_still_sign() -> None:
     scene = await Scene().set_up()
     known = await scene.certificates.get("1".zfill(40))
     assert known is not None
-    await scene.certificates.put(known.record.changed(state=CertificateState.SUPERSEDED))
+    await overwrite(scene.certificates, known.record.changed(state=CertificateState.SUPERSEDED))
     await scene.roll()
     scene.now += SETTLING - timedelta(seconds=1)
     assert (await scene.sweep())["rolling"] == 1

@@ -27,6 +27,7 @@ from shared.workflows.status.revocation_lists import RevocationLists
 from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeBlobs
+from tests.world.certificates import overwrite
 from tests.world.services import Log
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ async def enter(scene: AuthorityScene, serial: int, state: CertificateState, **f
         recorded_at=NOW,
         **given,
     )
-    await scene.certificates.put(record)
+    await overwrite(scene.certificates, record)
 
 
 @pytest.mark.parametrize("state", CertificateState)

@@ -51,6 +51,7 @@ from shared.workflows.reconciliation.passes import Reconciler
 from tests.pki.hierarchy import hierarchy
 from tests.world import acts, groups_acts
 from tests.world.auditor import audit
+from tests.world.certificates import overwrite
 from tests.world.groups_world import GroupWorld, authority
 from tests.world.kept import kept
 from tests.world.services import HUB, with_info
@@ -682,7 +683,7 @@ async def test_a_password_of_a_certificate_that_came_by_a_list_alone_names_its_d
         cause="restoration",
         recorded_at=fleet.world.now,
     )
-    await fleet.world.certificates.put(row)
+    await overwrite(fleet.world.certificates, row)
     await fleet.world.secrets.put(secret_name(STRAY), "sesame", tags=tags, ends=fleet.world.now + HOUR)
     kept = {name for name in fleet.world.secrets.secrets if name != secret_name(STRAY)}
     assert await fleet.look() == []

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shared.ledger.acts_to_log import ActsToLog
 from shared.ledger.checkpoints import Checkpoints
 from shared.rules.zones import Zone
-from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.acts import ActProjection, ActsForLog
 from shared.workflows.evidence.continuity import LogMemory
 from shared.workflows.evidence.key_changes import KeyChanges
 from shared.workflows.evidence.reading import LogReader
@@ -53,7 +54,7 @@ class EvidenceWorkflows:
     """
 
     log: EvidenceLog
-    acts: ActsToLog | None
+    acts: ActsForLog | None
     reader: LogReader | None
     upkeep: LogUpkeep | None
 
@@ -97,7 +98,7 @@ def evidence_workflows(
     )
     grown = signer.soon if signs else _left_to_timer
     sequencer = Sequencer(storage=storage, checkpoints=checkpoints, memory=memory, grown=grown)
-    acts = ActsToLog(table=table("actstolog"))
+    acts = ActsForLog(rows=ActsToLog(table("actstolog")))
     upkeep = LogUpkeep(
         projection=ActProjection(acts=acts, sequencer=sequencer),
         keys=KeyChanges(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from shared.evidence.tiles import ENTRIES, WIDTH, Tile, unbundled
 from shared.evidence.trees import GrowingTree
 from shared.evidence.verify import LogKeys, VerifierKey, leaf_hash
+from shared.ledger.acts_to_log import ActsToLog
 from shared.ledger.audit_log import AuditTable
 from shared.ledger.checkpoints import Checkpoints
-from shared.workflows.evidence.acts import ActProjection, ActsToLog
+from shared.workflows.evidence.acts import ActProjection, ActsForLog
 from shared.workflows.evidence.continuity import LogMemory
 from shared.workflows.evidence.key_changes import KeyChanges
 from shared.workflows.evidence.reading import LogReader
@@ -134,7 +135,7 @@ class Place:
             monotonic=lambda: 0,
         )
         reader = LogReader(storage=self.storage, checkpoints=self.checkpoints, signer=signer, sequencer=sequencer)
-        projection = ActProjection(acts=ActsToLog(table=self.acts), sequencer=sequencer)
+        projection = ActProjection(acts=ActsForLog(rows=ActsToLog(self.acts)), sequencer=sequencer)
         keys = KeyChanges(
             storage=self.storage,
             checkpoints=self.checkpoints,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
+from shared.domain.acts_to_log import ActToLog
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.callers import Actor, CallerKind
 from shared.evidence.leaves import read_entry
-from shared.workflows.evidence.acts import ActsToLog
+from shared.ledger.acts_to_log import ActsToLog
+from shared.workflows.evidence.acts import ActsForLog
 from tests.unit.evidence.stored import Place
 from tests.world.conductor import Go
 
@@ -35,7 +38,7 @@ def act(name: str, outcome: AuditOutcome = AuditOutcome.DONE) -> AuditEntry:
 
 async def leave(place: Place, *acts: AuditEntry) -> None:
     for each in acts:
-        await ActsToLog(table=place.acts).append(each)
+        await ActsForLog(rows=ActsToLog(place.acts)).append(each)
 
 
 async def logged(place: Place) -> Counter[str]:
@@ -74,6 +77,19 @@ async def test_an_act_that_is_left_again_is_logged_once_and_what_came_of_it_by_i
     assert await worker.projection.run() == 0
     outcomes = [read_entry(each)["outcome"] for each in await place.entries()]
     assert outcomes == ["begun", "done"]
+    assert [key for key, _ in place.acts.rows] == ["logged", "logged"]
+
+
+async def test_acts_that_an_older_app_left_and_marked_are_read() -> None:
+    """Its rows had no version of their schema, and its marks no column at all."""
+    place = Place()
+    worker = place.worker()
+    keys = {name: sha256(f"{name}|done".encode()).hexdigest() for name in "ab"}
+    for name, key in keys.items():
+        await place.acts.insert({"PartitionKey": "waiting", "RowKey": key, "entry": ActToLog.of(act(name)).entry})
+    await place.acts.insert({"PartitionKey": "logged", "RowKey": keys["a"]})
+    assert await worker.projection.run() == 1
+    assert await logged(place) == {"b": 1}
     assert [key for key, _ in place.acts.rows] == ["logged", "logged"]
 
 
