@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> list[str]:
-    return options_in(tmp_path)
 
 
 def options_in(folder: Path) -> list[str]:
@@ -64,20 +61,41 @@ def ended(processes: list[psutil.Process]) -> bool:
     return not any(map(runs, processes))
 
 
+@dataclass(frozen=True)
+class Running:
+    """A stack that is ready.
+
+    Attributes:
+        parts: its other processes.
+        options: what it was given.
+    """
+
+    process: subprocess.Popen[str]
+    parts: list[psutil.Process]
+    folder: Path
+    options: list[str]
+
+
+@contextmanager
+def stack_in(folder: Path) -> Iterator[Running]:
+    """Start a stack, and end it unless the test has."""
+    options = options_in(folder)
+    with start(options) as process:
+        yield Running(process, ready(process), folder, options)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+
+
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
-    """One stack for the tests that do not end it: its folder, and its options."""
-    folder = tmp_path_factory.mktemp("stack") / "state"
-    given = options_in(folder)
-    with start(given) as process:
-        ready(process)
-        yield folder, given
-        process.send_signal(signal.SIGINT)
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One stack for the tests that do not end it, and for one that does: the last one that asks for it."""
+    with stack_in(tmp_path_factory.mktemp("stack") / "state") as started:
+        yield started
 
 
-def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(running: tuple[Path, list[str]]) -> None:
+def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(running: Running) -> None:
     """The second stack names the port and the option that moves it, ends with 1, and the first one stays whole."""
-    folder, given = running
+    folder, given = running.folder, running.options
     second = subprocess.run(
         [sys.executable, "-m", "devstack", "run", *given],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
@@ -92,38 +110,47 @@ def test_a_second_stack_in_the_same_place_says_what_is_in_its_way(running: tuple
     assert endpoints["functionsUrl"] == f"http://{address}:{port}"
 
 
-def test_what_a_stack_keeps_is_for_its_owner_alone(running: tuple[Path, list[str]]) -> None:
+def test_what_a_stack_keeps_is_for_its_owner_alone(running: Running) -> None:
     """Nobody else reads a file or a folder of it, Azurite's and the logs included."""
-    folder, _ = running
+    folder = running.folder
     found = {each: each.stat().st_mode for each in (folder, *folder.rglob("*")) if each.exists()}
     assert [str(each) for each, mode in found.items() if mode & 0o077] == []
     names = {each.name for each in found}
     assert names >= {"endpoints.json", "emulator.sqlite3", "server.key", "emulator.log", "azurite.log", "azurite"}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_nothing_is_left_behind(options: list[str], tmp_path: Path, how: signal.Signals) -> None:
+def test_ctrl_c_leaves_nothing_behind(running: Running) -> None:
+    """SIGINT ends the stack that the tests before have shared."""
+    check_that_nothing_is_left(running, signal.SIGINT)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_is_left_behind(tmp_path: Path, how: signal.Signals) -> None:
+    """Nor by any other signal."""
+    with stack_in(tmp_path) as started:
+        check_that_nothing_is_left(started, how)
+
+
+def check_that_nothing_is_left(stack: Running, how: signal.Signals) -> None:
     """However the stack ends, all its processes end; asked to end, it takes its endpoints away."""
-    with start(options) as process:
-        children = ready(process)
-        assert len(children) == 3
-        os.kill(process.pid, how)
-        assert process.wait(30) == (-signal.SIGKILL if how is signal.SIGKILL else 0)
-    until("all ended", lambda: ended(children), bool)
-    assert (tmp_path / "endpoints.json").exists() == (how is signal.SIGKILL)
+    assert len(stack.parts) == 3
+    assert (stack.folder / "endpoints.json").exists()
+    os.kill(stack.process.pid, how)
+    assert stack.process.wait(30) == (-signal.SIGKILL if how is signal.SIGKILL else 0)
+    until("all ended", lambda: ended(stack.parts), bool)
+    assert (stack.folder / "endpoints.json").exists() == (how is signal.SIGKILL)
 
 
-def test_a_part_that_ends_by_itself_ends_the_stack_with_its_name(options: list[str]) -> None:
+def test_a_part_that_ends_by_itself_ends_the_stack_with_its_name(tmp_path: Path) -> None:
     """When a part dies, the stack says which, and ends with 1."""
-    with start(options) as process:
-        children = ready(process)
-        emulator = next(each for each in children if "emulator" in each.cmdline())
+    with stack_in(tmp_path) as stack:
+        emulator = next(each for each in stack.parts if "emulator" in each.cmdline())
         emulator.kill()
-        assert process.stdout is not None
-        said = process.stdout.read()
-        assert process.wait(30) == 1
+        assert stack.process.stdout is not None
+        said = stack.process.stdout.read()
+        assert stack.process.wait(30) == 1
     assert "emulator has ended unexpectedly with status -9" in said
-    until("all ended", lambda: ended(children), bool)
+    until("all ended", lambda: ended(stack.parts), bool)
 
 
 def test_help_names_the_controls() -> None:
