@@ -98,7 +98,7 @@ class ZonedStack(Stack):
 
     def start_functions_host(self) -> None:
         """Start a functions host for each zone, on the settings that the zone uses."""
-        self._written("local.settings.json", self.settings())  # for `devstack audit`, which is no zone's and reads all
+        self._written("local.settings.json", self.settings())  # for `devstack audit`, which reads all zones
         for zone in zones.ZONES:
             ready = self._start_zone(zone)
         self._host = {

@@ -19,7 +19,7 @@ COMMANDS = ("faults", "throttling", "assigning", "hubs", "roles", "variants", "t
 ADMIN_URL = "http://127.0.0.1:8444"
 """Where an emulator is that was started without options."""
 
-AUDIENCE = "api://device-identity-factory"
+AUDIENCE = "api://my-api"
 """The API that tokens of users and apps are for, unless an option says another one."""
 
 COMMAND = "azure-iot-emulator"

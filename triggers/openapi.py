@@ -65,7 +65,7 @@ class Answer:
     Attributes:
         status: of the answer.
         meaning: in a few words.
-        content: what it can hold: models for JSON, media types for what is none; nothing for no body.
+        content: what it can hold: models for JSON, media types for all else; nothing for an answer without a body.
         headers: name and meaning of each header of its own.
     """
 

@@ -130,7 +130,7 @@ async def _attempt(
 
     async def wait(delay: timedelta, attempts: int) -> None:
         again = put_back(text, queue, asked_at=asked, attempt=attempts, traceparent=tracing.current())
-        if attempts_of(again) != attempts:  # there is no room to count
+        if attempts_of(again) != attempts:  # the count does not fit
             delay = max(delay, _UNCOUNTED_DELAY)
         await _put_back(queue, again, delay)
 

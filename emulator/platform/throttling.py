@@ -1,8 +1,8 @@
 """Documented rates, and who has gone over them; off until somebody switches it on.
 
 Sources: Microsoft, "Azure IoT Hub Device Provisioning Service limits" (rates; every call of the service API and every
-registration is one operation, polling is none), "IoT Hub quotas and throttling" (an S1 hub of one unit), "Azure Key
-Vault service limits" (secrets and software keys). A rate holds in every window of its length. The real services let
+registration is one operation, polling does not count), "IoT Hub quotas and throttling" (an S1 hub of one unit), "Azure
+Key Vault service limits" (secrets and software keys). A rate holds in every window of its length. The real services let
 bursts through for a while ("traffic shaping"); this one does not, so that a test meets the limit where it is written.
 """
 

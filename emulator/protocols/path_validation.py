@@ -214,7 +214,7 @@ def _check_content(certificate: x509.Certificate) -> None:
     """See that a certificate has what the services take: key, signature, purposes, and no wish that they don't know."""
     name = certificate.subject.rfc4514_string()
     if not _has_known_key(certificate):
-        raise ChainRefused(f"the key of {name} is none that is taken")
+        raise ChainRefused(f"the key of {name} is not of a kind that is taken")
     digest = _digest_name(certificate)
     if digest in _BROKEN_HASHES and not _is_self_issued(certificate):
         raise ChainRefused(f"{name} is signed with {digest}")

@@ -481,7 +481,7 @@ def test_pages(fresh_emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("continuation", "size", "message"),
     [
-        ("d00*", "10", "x-ms-continuation 'd00*' is none that this hub gave."),
+        ("d00*", "10", "x-ms-continuation 'd00*' was not given by this hub."),
         (None, "many", "x-ms-max-item-count 'many' is not a whole number from 1."),
         (None, "0", "x-ms-max-item-count '0' is not a whole number from 1."),
     ],

@@ -12,7 +12,7 @@ import requests
 if TYPE_CHECKING:
     from emulator.tests.running import RunningEmulator
 
-AUDIENCE = "api://device-identity-factory"
+AUDIENCE = "api://my-api"
 USER = {
     "kind": "user",
     "name": "ada@example.com",

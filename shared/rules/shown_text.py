@@ -16,7 +16,7 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in {*_CONTROLS, *_DIRECTIONS, 0x2028
 def hidden_in(text: str) -> str | None:
     """Name the first character that would be obeyed, as in ``U+001B``; ``None`` if there is none.
 
-    Tabs and line ends are none.
+    Tabs and line ends are left out.
     """
     found = next((each for each in text if each in _HIDDEN), None)
     return None if found is None else f"U+{ord(found):04X}"

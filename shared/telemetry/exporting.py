@@ -227,7 +227,7 @@ class _Spans:
             try:
                 yield _Running(made)
             except Deferred:
-                raise  # not yet, which is no error
+                raise  # not yet: that is not an error
             except Exception as error:
                 made.set_attribute("error.type", type(error).__name__)
                 made.set_status(Status(StatusCode.ERROR, one_line(str(error))[:_ERROR_LIMIT]))

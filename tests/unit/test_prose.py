@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -17,17 +19,19 @@ DOCUMENTS = [
 SPOKEN = ("shared", "triggers", "emulator", "devstack")
 INVERTED = re.compile(
     r"\b(?:is|was) no (?!longer\b|more\b|less\b|other\b|later\b)|\b[Tt]here (?:is|are|was|were) no\b"
-    r"|\b(?:is|are) none of\b|\bcan be none\b"
+    r"|(?<!\b[Tt]here )\b(?:is|are) none\b|\bcan be none\b"
 )
 
 
 def inverted_in(source: str) -> list[str]:
-    """Give the texts of a module, messages and docstrings, that say "is no x" or "there is no x"."""
+    """Give the texts of a module, messages, docstrings and comments, that say "is no x", "is none" or "there is no x"."""
     texts = [
         node.value
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    texts += [token.string for token in tokens if token.type == tokenize.COMMENT]
     return [text for text in texts if INVERTED.search(" ".join(text.split()))]
 
 
@@ -46,6 +50,27 @@ def test_a_message_that_is_said_the_other_way_round_is_found() -> None:
     """Split over lines and around a value, too; "is no longer" is the usual word."""
     source = 'a = f"{x!r} is " "no id: give one"\nb = "there is\\n  no order"\nc = "it is no longer here"\n'
     assert inverted_in(source) == ["there is\n  no order", " is no id: give one"]
+    assert inverted_in('a = "if there is none"\nb = "a tab is none"  # which is no error\n') == [
+        "a tab is none",
+        "# which is no error",
+    ]
+
+
+def test_the_emulator_does_not_name_the_app() -> None:
+    """It is a program of its own, for whatever app."""
+    files = [path for path in (REPOSITORY / "emulator").rglob("*") if path.suffix in {".py", ".md", ".toml"}]
+    assert files
+    assert [str(path) for path in files if "device-identity-factory" in path.read_text(encoding="utf-8")] == []
+
+
+def test_a_word_is_defined_once() -> None:
+    """A second definition may say something else."""
+    words = re.findall(
+        r"^\| ([^|]+?) \|", (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    defined = [word for word in words if word not in {"Word", "word", "---"} and not word.startswith("-")]
+    assert len(defined) > 20
+    assert sorted(defined) == sorted(set(defined))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -142,7 +142,7 @@ def base64_in_path(text: str) -> str:
     The host leaves ``%2F`` escaped, some escape twice, some leave the padding out or write base64url (RFC 4648 section
     5), and what passed for a query on its way has spaces in the place of ``+``.
     """
-    # A request begins with "M", so a slash before it is none of it; the last character of one in 64 is a slash.
+    # A request begins with "M", so a slash before it is not part of it; the last character of one in 64 is a slash.
     plain = unquote(unquote(text)).lstrip("/").translate(_STANDARD_ALPHABET)
     if plain.endswith("=/") or len(plain) % 4 == 1:
         plain = plain.removesuffix("/")

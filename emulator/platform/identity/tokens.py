@@ -110,7 +110,7 @@ class Tokens:
         """Issue a token for a user or an app; one of a name has the same object id each time.
 
         Args:
-            audience: of the API, e.g. ``api://device-identity-factory``.
+            audience: of the API, e.g. ``api://my-api``.
             who: signs in.
             lifetime: from now; a negative one makes a token that has expired.
         """

@@ -205,7 +205,7 @@ def _paging(request: web.Request) -> tuple[str, int]:
     try:
         return base64.urlsafe_b64decode(token).decode(), int(size)
     except (binascii.Error, UnicodeDecodeError):
-        raise errors.bad_request("x-ms-continuation is none that this service gave.") from None
+        raise errors.bad_request("x-ms-continuation was not given by this service.") from None
 
 
 def _page(items: list[dict[str, Any]], following: str | None, item_type: str) -> web.Response:

@@ -96,5 +96,5 @@ def _read(continuation: str) -> tuple[int, str]:
     except (binascii.Error, ValueError, TypeError):
         sent, after = None, None
     if not isinstance(sent, int) or not isinstance(after, str) or sent < 0:
-        raise errors.bad_argument(f"x-ms-continuation {continuation!r} is none that this hub gave.")
+        raise errors.bad_argument(f"x-ms-continuation {continuation!r} was not given by this hub.")
     return sent, after

@@ -68,7 +68,7 @@ class CaCertificates:
         """Upload one; whether it was not there before is given with it.
 
         Raises:
-            WireError: 400 if it is none, or there are 25; 412.
+            WireError: 400 if it is not a certificate, or there are 25; 412.
         """
         present = self._store.get(self._kind, name)
         if present is not None and not _matches(if_match, present):

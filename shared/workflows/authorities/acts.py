@@ -102,7 +102,7 @@ class AuthorityActs:
         Raises:
             NotFound, Conflict: as :meth:`foresee`.
             Deferred: certificates of it may be under way, or others are at it.
-            LedgerBehind: the act is none that shuts, and the ledger is an older one.
+            LedgerBehind: the act does not shut anything, and the ledger is an older one.
         """
         if act.action not in SHUTTING:
             # It may not know that the CA has ended since, or who needs it by now; and a deleted key is gone.

@@ -324,7 +324,7 @@ class AuthorityEndings:
         for _ in range(_ATTEMPTS):
             known = await self.certificates.get(entry.serial_number)
             if known is None:
-                # One that was never opened is not in the books; its serial number is none of another's.
+                # One that was never opened is not in the books; its serial number is not another's.
                 await self.certificates.try_add(entry)
                 continue
             present = known.record

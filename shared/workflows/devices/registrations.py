@@ -68,7 +68,7 @@ class Registrations:
         if waits and len(waits) == len(left):
             raise min(waits, key=lambda error: error.retry_after)
         if left and len(left) == len(to_do) and not waits:
-            raise next(iter(left.values()))  # what fails for all of them is no line's own fault
+            raise next(iter(left.values()))  # what fails for all of them is not the fault of one line
         for line, error in left.items():
             _log.warning("line %d of order %r gets a message of its own: %s", line, message.order_id, error)
             own = DeviceRegistration(order_id=message.order_id, line=line)

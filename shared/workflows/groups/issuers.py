@@ -108,7 +108,7 @@ class GroupIssuers:
         Raises:
             NotFound: the CA that is named is not there.
             Conflict: another group, which does not attest by reference, has it.
-            Rejected: it is none below these.
+            Rejected: it is not below these.
         """
         issuer = await self._below(references, named)
         await check_free(self.groups, group_id, issuer, by_reference=True)

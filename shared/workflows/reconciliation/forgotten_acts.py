@@ -186,7 +186,7 @@ def _is_undone(act: LoggedAct, record: DeviceRecord, made: Mapping[str, int]) ->
 def acts_of(logged: Iterable[Mapping[str, Any]]) -> list[LoggedAct]:
     """Give the acts that changed what is wanted, each once with what came of it, in the order in which they were begun.
 
-    One that was refused or denied is none. Of those that undo each other the last one counts.
+    One that was refused or denied is left out. Of those that undo each other the last one counts.
     """
     found = dict[str, LoggedAct]()
     for place, each in enumerate(logged):
