@@ -58,10 +58,12 @@ class Lifecycle:
     Attributes:
         kind: names it, as in ``device``.
         steps: all that there are.
+        note: what decides where several steps lead on from one state, for the document.
     """
 
     kind: str
     steps: tuple[Step, ...]
+    note: str = ""
 
     @property
     def states(self) -> frozenset[str]:
@@ -134,6 +136,9 @@ DEVICE = Lifecycle(
         ),
         ("failed | expired | deleted", "ordered anew", "ordered", By.ERP),
     ),
+    note="""A device that is reinstated is what it was before the hold, which its record keeps, or `expired` if
+what it uses has ended meanwhile.
+""",
 )
 
 CERTIFICATE = Lifecycle(
@@ -151,6 +156,10 @@ CERTIFICATE = Lifecycle(
         ("onHold", "reinstated", "superseded", By.SECURITY),
         ("onHold", "reinstated", "expired", By.SECURITY),
     ),
+    note="""The record decides what a certificate is when it is reinstated: `expired` after its end, `superseded` if it
+has a `successor`, and only otherwise `active`. So a former certificate does not come back as `active` by a hold that is
+undone.
+""",
 )
 
 AUTHORITY = Lifecycle(
@@ -274,7 +283,8 @@ def document() -> str:
         rows = [f"| {s.before or '(new)'} | {s.event} | {s.after} | {s.by} |" for s in each.steps]
         table = "\n".join(["| state | event | next state | caused by |", "| --- | --- | --- | --- |", *rows])
         diagram = "\n".join(each.diagram())
-        parts.append(f"## {each.kind[0].upper()}{each.kind[1:]}\n\n```mermaid\n{diagram}\n```\n\n{table}\n")
+        note = f"{each.note}\n" if each.note else ""
+        parts.append(f"## {each.kind[0].upper()}{each.kind[1:]}\n\n{note}```mermaid\n{diagram}\n```\n\n{table}\n")
     return "\n".join(parts)
 
 

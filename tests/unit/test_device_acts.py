@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -373,6 +375,40 @@ def test_an_act_on_a_former_certificate_that_comes_again_changes_nothing() -> No
     back = undo(held)
     assert undo(back) is back
     assert hold(back) is back
+
+
+@pytest.mark.parametrize("begin", [(), ("hold", "reinstate"), ("converge", "hold", "converge", "reinstate")])
+@pytest.mark.parametrize("holds", list(itertools.product(("former", "device"), repeat=2)))
+@pytest.mark.parametrize("undone", ["former", "device"])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_former_certificate_that_was_on_hold_never_comes_back_as_active(
+    begin: tuple[str, ...], holds: tuple[str, str], undone: str, *, ended: bool
+) -> None:
+    """Whoever puts it on hold, it or its device, and whoever undoes that: it has a successor, and stays out of use."""
+    record = record_of(lived("order", "reserve", "commit", "register", *begin, *USED_ONCE[4:]))
+    [former] = [each.serial_number for each in record.held if each.serial_number not in record.in_use]
+    later = NOW + timedelta(days=5000 if ended else 0)
+    for number, what in enumerate(holds):
+        act: dict[str, Any] = {"act": f"hold {number}", "reason": HOLD, "at": NOW, "correlation": "c"}
+        held = partial(revocation.former_revoked, serial_number=former) if what == "former" else revocation.revoked
+        record = held(record, **act)
+        assert _state(record, former) is REVOKED
+    for what in dict.fromkeys((undone, *holds)):
+        act = {"act": f"undo {what}", "at": later, "correlation": "c"}
+        with suppress(Conflict):  # whoever came first has undone it
+            if what == "former":
+                record = revocation.former_reinstated(record, former, **act)
+            else:
+                record = revocation.reinstated(record, **act)
+        assert _state(record, former) is not ACTIVE
+        assert former not in record.in_use
+    assert _state(record, former) is (CertificateState.EXPIRED if ended else CertificateState.SUPERSEDED)
+
+
+def _state(record: DeviceRecord, serial_number: str) -> CertificateState:
+    held = record.find(serial_number)
+    assert held is not None
+    return held.state
 
 
 def test_a_device_that_was_never_registered_is_after_a_hold_what_it_was_before() -> None:
