@@ -224,6 +224,7 @@ def directory_on(table: Any) -> DeviceDirectory:
     changes = ChangeNotes(cast("Any", table), clock=lambda: datetime.now(UTC))
     return DeviceDirectory(
         devices=Devices(identities=nothing, unsettled=nothing, changes=changes),
+        changes=changes,
         certificates=nothing,
         directory=Directory(cast("Any", table)),
         bundles=nothing,

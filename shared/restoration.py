@@ -77,7 +77,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
     adoption = None
     if brought is not None:
         adoption = Adoption(
-            records=services.authorities.records,
+            records=ledger.authorities,
             certificates=ledger.certificates,
             public_keys=ledger.public_keys,
             groups=ledger.groups,
@@ -85,6 +85,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
             blobs=clients.blobs,
             there=FoundAuthorities(
                 keys=services.authorities.keys,
+                vault=clients.keys,
                 blobs=clients.blobs,
                 provisioning=clients.provisioning,
                 resource=clients.dps_authorities,
@@ -98,6 +99,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
                 hubs=clients.hubs,
                 identities=HubIdentities(
                     devices=ledger.devices,
+                    certificates=ledger.certificates,
                     hubs=clients.hubs,
                     linked=services.linked_hubs,
                     taking_in=taking_in,
@@ -112,6 +114,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
         )
     return Restoration(
         authorities=services.authorities,
+        records=ledger.authorities,
         certificates=ledger.certificates,
         devices=ledger.devices,
         groups=ledger.groups,
@@ -195,7 +198,7 @@ async def _check_not_lost(services: Services) -> None:
     Raises:
         Rejected: it is empty, or is being taken over from the services.
     """
-    begun = await services.epochs.rows.restoration()
+    begun = await services.epochs.restoration()
     if begun is not None and begun.record.is_lost and not begun.record.accepted:
         raise Rejected.because(begun.record.shown)
     if not [each async for each in services.authorities.list()]:
@@ -215,7 +218,7 @@ async def _fault(services: Services) -> str | None:
     ahead = await services.revocation_lists.ahead()
     if ahead is not None:
         return ahead
-    begun = await services.epochs.rows.restoration()
+    begun = await services.epochs.restoration()
     return begun.record.shown if begun is not None else None
 
 

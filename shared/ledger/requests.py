@@ -24,7 +24,7 @@ from shared.ledger.rows import Rows
 from shared.ledger.table import Versioned, spread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from shared.domain.audit_entries import AuditedAct
     from shared.domain.requests import Change
@@ -198,6 +198,44 @@ class Requests:
         note = part_note(record, self._clock())
         if note is not None:
             await self._note_part(note)
+
+    # --- what is told of them ---
+
+    async def begun(self, known: RequestRecord, request: Any) -> None:
+        """Have it written down what a request asks for, before anything is done; repeated, it adds nothing."""
+        if self.trail is not None:
+            await self.trail.begun(known, request)
+
+    async def brought_about(self, known: RequestRecord) -> None:
+        """Have it written down that others have carried a request out; repeated, it adds nothing."""
+        if self.trail is not None:
+            await self.trail.brought_about(known)
+
+    async def took_effect(self, acts: Iterable[AuditedAct]) -> None:
+        """Have it written down of acts that they took effect, whatever was told; repeated, it adds nothing."""
+        if self.trail is not None:
+            for each in acts:
+                await self.trail.took_effect(each)
+
+    async def given_up(self, known: RequestRecord, why: str) -> None:
+        """Have it written down that a request will not be carried out; repeated, it adds nothing."""
+        if self.trail is not None:
+            await self.trail.given_up(known, why)
+
+    async def came_to_end(self, known: RequestRecord, request: Any, refusal: Rejected | None) -> None:
+        """Have it written down that a request was carried out, or why it was refused; repeated, it adds nothing."""
+        if self.trail is not None:
+            await self.trail.ended(known, request, refusal)
+
+    async def check_allowed(self, known: RequestRecord, request: Any) -> None:
+        """See that a request needs no second person, or that one has approved it.
+
+        Raises:
+            AwaitsApproval: it waits for one.
+            Rejected: it may not be carried out.
+        """
+        if self.gate is not None:
+            await self.gate.check(known, request)
 
     # --- parts of requests about groups ---
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from shared.ledger.changes import ChangeNotes
     from shared.ports.rows import Table
 
 
@@ -30,6 +31,7 @@ class Ledger:
 
     Attributes:
         table: gives a table by its name, for what one wing alone keeps.
+        changes: notes of devices that change, as ``devices`` writes them.
         authorities: the records of CAs; no key is opened.
         expiry: what is due on which day.
         public_keys: fingerprints of all keys that a certificate was issued for.
@@ -38,6 +40,7 @@ class Ledger:
 
     table: Callable[[str], Table]
     devices: Devices
+    changes: ChangeNotes
     certificates: Certificates
     authorities: Authorities
     groups: Groups
@@ -49,9 +52,11 @@ class Ledger:
     @classmethod
     def of(cls, table: Callable[[str], Table], *, clock: Callable[[], datetime]) -> Ledger:
         """Open all of them."""
+        devices = Devices.of(table, clock=clock)
         return cls(
             table=table,
-            devices=Devices.of(table, clock=clock),
+            devices=devices,
+            changes=devices.changes,
             certificates=Certificates.of(table),
             authorities=Authorities(table("issuers")),
             groups=Groups(table("groups")),

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
-
-    from shared.threads import ThreadPool
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -33,13 +31,7 @@ class KeyTags(Protocol):
 
 
 class VaultKeys(KeyTags, Protocol):
-    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel.
-
-    Attributes:
-        threads: for calls that sign.
-    """
-
-    threads: ThreadPool
+    """Keys of certificate authorities: made in the vault, never out of it; only digests and signatures travel."""
 
     async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
         """Find the newest version of a key, or make the key.
@@ -90,6 +82,10 @@ class VaultKeys(KeyTags, Protocol):
 
     async def wrapping_key(self, name: str) -> str:
         """Find the newest version of the key that wraps others, or make it; give its id."""
+        ...
+
+    async def run[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run what has the vault sign, wrap or unwrap in between, where it holds up nothing."""
         ...
 
     def wrap(self, key_id: str, content: bytes) -> bytes:

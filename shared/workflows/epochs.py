@@ -97,6 +97,10 @@ class Epochs:
                     self._seen_at = self.clock()
         return self._fault
 
+    async def restoration(self) -> Versioned[RestorationRecord] | None:
+        """Give the restoration that was begun, and is not over; ``None`` if there is none."""
+        return await self.rows.restoration()
+
     async def unfinished(self) -> str | None:
         """Tell of a restore that is not whole; ``None`` if there is none. No vault is asked."""
         if self._must_ask():

@@ -80,6 +80,9 @@ class ExplainedScene(DeviceScene):
         previews = Previews(provisioning=self.provisioning, resource=None, authorities=authorities, clock=self.clock)
         return Explaining(
             directory=Directory(self.directory_rows),
+            certificates=self.certificates,
+            authorities=self.issuers,
+            clock=self.clock,
             looking=Looking(
                 devices=self.devices,
                 certificates=self.certificates,
@@ -88,8 +91,10 @@ class ExplainedScene(DeviceScene):
                 requests=self.requests,
                 rejections=self.rejections,
                 hub_doors=self.converger.hub_doors,
+                provisioning=self.provisioning,
                 previews=previews,
                 settings=self.settings,
+                clock=self.clock,
             ),
         )
 

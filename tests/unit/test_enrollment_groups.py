@@ -108,7 +108,12 @@ class Scene:
             resource=fakes.resource,
         )
         await EnrollmentGroups(
-            groups=self.groups, requests=self.requests, checks=checks, converger=converger, clock=lambda: NOW
+            groups=self.groups,
+            requests=self.requests,
+            checks=checks,
+            converger=converger,
+            check_ledger=converger.authorities.check_ledger,
+            clock=lambda: NOW,
         ).carry_out(parse(EnrollmentGroupRequest, body))
 
     @property

@@ -58,11 +58,12 @@ class Fleet:
         changes = ChangeNotes(self.directory_rows, clock=self.clock)
         self.devices = Devices(identities=self.rows, unsettled=FakeTable(), changes=changes)
         self.upkeep = DirectoryUpkeep(
-            devices=self.devices, projection=Projection(self.directory_rows), clock=self.clock
+            devices=self.devices, changes=changes, projection=Projection(self.directory_rows), clock=self.clock
         )
         nothing: Any = None
         self.directory = DeviceDirectory(
             devices=self.devices,
+            changes=changes,
             certificates=nothing,
             directory=Directory(self.directory_rows),
             bundles=nothing,
@@ -393,7 +394,9 @@ def slow_fleet() -> tuple[Fleet, SlowTable]:
     fleet, table = Fleet(), SlowTable("directory")
     changes = ChangeNotes(table, clock=fleet.clock)
     fleet.directory_rows, fleet.devices = table, Devices(identities=fleet.rows, unsettled=FakeTable(), changes=changes)
-    fleet.upkeep = DirectoryUpkeep(devices=fleet.devices, projection=Projection(table), clock=fleet.clock)
+    fleet.upkeep = DirectoryUpkeep(
+        devices=fleet.devices, changes=changes, projection=Projection(table), clock=fleet.clock
+    )
     return fleet, table
 
 

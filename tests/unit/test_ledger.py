@@ -153,7 +153,9 @@ async def test_a_device_is_found_by_the_state_that_it_shows() -> None:
     """One that is to be revoked is listed as registered until the services have followed."""
     directory: Any = Table("directory", Conductor())
     devices = devices_in(Table("identities", Conductor()), directory)
-    upkeep = DirectoryUpkeep(devices=devices, projection=Projection(directory), clock=lambda: NOW)
+    upkeep = DirectoryUpkeep(
+        devices=devices, changes=devices.changes, projection=Projection(directory), clock=lambda: NOW
+    )
     known = await devices.insert(
         DeviceRecord(registration_id="a", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW)
     )

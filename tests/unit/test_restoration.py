@@ -29,6 +29,7 @@ from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Deferred
 from shared.evidence.leaves import CertificateLeaf, act_entry, certificate_entry
+from shared.evidence.tiles import WIDTH
 from shared.ledger.audit_log import AuditTable
 from shared.ledger.lost_certificates import LostCertificates
 from shared.pki import names
@@ -103,10 +104,6 @@ class Epochs:
         self.scene, self.raised_at, self.states = scene, raised_at, dict[str, DeviceState]()
         self.doors = dict[str, Any]()
 
-    @property
-    def rows(self) -> Epochs:
-        return self
-
     async def restoration(self) -> None:
         """Read what was begun before."""
 
@@ -153,16 +150,13 @@ class LogOfTheTime:
     entered: list[bytes] = field(default_factory=list)
     read: list[int] = field(default_factory=list)
 
-    @property
-    def storage(self) -> LogOfTheTime:
-        return self
-
-    async def head(self) -> Any:
-        return SimpleNamespace(head=SimpleNamespace(size=len(self.entered)))
-
-    async def entries(self, _head: Any, first: int, last: int) -> list[bytes]:
-        self.read.append(first)
-        return self.entered[first:last]
+    async def backwards(self) -> AsyncIterator[list[bytes]]:
+        last = len(self.entered)
+        while last > 0:
+            first = max(0, last - WIDTH)
+            self.read.append(first)
+            yield self.entered[first:last]
+            last = first
 
     def certificate(self, serial: str, subject: str, *, cause: str, kind: str = "device", at: datetime = NOW) -> None:
         """Log a certificate."""
@@ -251,6 +245,7 @@ class Disaster:
         authorities, epochs = self.authorities, Epochs(self.scene, self.raised_at)
         self.accepted = epochs.states
         given: dict[str, Any] = {
+            "records": authorities.records,
             "authorities": authorities,
             "blobs": BundlesAndLists(self.scene),
             "epochs": epochs,
@@ -271,7 +266,12 @@ class Disaster:
         given["authority_converger"] = None  # of the scene's one CA nothing is revoked
         log: Any = self.log
         subject = Restoration(
-            converger=self.scene.converger, log=log, taking_in=taking_in, since=since, **common, **given
+            converger=self.scene.converger,
+            log=log,
+            taking_in=taking_in,
+            since=since,
+            **common,
+            **given,
         )
         return [line async for line in subject.run()], epochs, authorities.records
 

@@ -196,6 +196,7 @@ class Scene:
             requests=self.requests,
             checks=checks,
             converger=self.converger,
+            check_ledger=self.converger.authorities.check_ledger,
             clock=self.clock,
         )
         await groups.carry_out(

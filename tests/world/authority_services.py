@@ -67,6 +67,10 @@ class Vault:
     def __post_init__(self) -> None:
         self.threads: Any = Threads(self.conductor)
 
+    async def run[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        made: T = await self.threads.run(call, *args, **kwargs)
+        return made
+
     async def check_free(self, name: str, algorithm: str | None = None) -> None:
         del name, algorithm
         async with self.conductor.step("vault.check_free"):

@@ -234,7 +234,12 @@ class AuthorityWorld:
             groups=self.groups, authorities=worker.authorities, issuers=issuers, provisioning=dps, resource=None
         )
         requests = EnrollmentGroups(
-            groups=self.groups, requests=self.requests, checks=checks, converger=converger, clock=self.clock
+            groups=self.groups,
+            requests=self.requests,
+            checks=checks,
+            converger=converger,
+            check_ledger=worker.authorities.check_ledger,
+            clock=self.clock,
         )
         return requests, converger
 

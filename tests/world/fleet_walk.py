@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from emulator.platform.throttling import RATES
@@ -87,23 +86,24 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
     devices, provisioning, hubs, nothing = (
         cast("Any", each(fleet)) for each in (Devices, Dps, Hubs, lambda _: Nothing())
     )
+    ours = OurAuthorities(records=nothing, groups=nothing)
     enrollments = EnrollmentLook(
         devices=devices,
         certificates=cast("Any", Certificates(fleet)),
-        ours=OurAuthorities(records=nothing, groups=nothing),
+        ours=ours,
         findings=nothing,
         provisioning=provisioning,
         clock=clock,
     )
     entries = OwnEntries(provisioning=provisioning, groups=nothing, clock=clock)
-    converger = cast("Any", SimpleNamespace(own_entries=entries))  # nothing has to follow a group
     look = DeviceLook(
         devices=devices,
         provisioning=provisioning,
         hubs=hubs,
         linked=hubs,
         enrollments=enrollments,
-        converger=converger,
+        converger=nothing,  # nothing has to follow a group
+        own_entries=entries,
         arrivals=nothing,  # no device is being renewed
         clock=clock,
     )
@@ -121,6 +121,7 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         devices=devices,
         provisioning=provisioning,
         hubs=hubs,
+        linked=hubs,
         look=look,
         authorities=AuthorityLook(records=nothing, keys=nothing, ca_certificates=(), clock=clock),
         groups=GroupLook(groups=cast("Any", Groups(fleet)), records=nothing, provisioning=provisioning),
@@ -139,11 +140,15 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
     )
     return Reconciler(
         findings=Findings(rows),
+        devices=devices,
+        groups=nothing,
+        authorities=nothing,
         passes=Reconciliations(rows),
         walk=walk,
         mending=cast("Any", None),
         outbox=cast("Any", Told()),
         share=Share(percent=fleet.shape.percent, hub_units=fleet.shape.units),
+        ours=ours,
         policies={},
         took_effect=cast("Any", None),
         interval=None,

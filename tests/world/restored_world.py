@@ -25,6 +25,7 @@ from shared.domain.epochs import EpochMark, EpochRecord
 from shared.domain.groups import GroupRecord
 from shared.domain.restores import RestorationRecord
 from shared.domain.words import CertificateKind
+from shared.evidence.tiles import WIDTH
 from shared.ledger.epochs import EPOCH, RESTORATION
 from shared.pki import names
 from shared.services import build
@@ -38,7 +39,7 @@ from tests.world.trace import Watched
 from tests.world.world import DEVICE, GROUP, SETTINGS, Authorities, InPlace, LeftToTimer, NotWrittenDown, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from shared.pki.signing_keys import PublicKey
     from shared.ports.ca_certificates import UploadedAuthority
@@ -99,19 +100,24 @@ class _Reader:
 
     def __init__(self, log: services.Log) -> None:
         self._log = log
-        self.storage = self.sequencer = self
+        self.sequencer = self
 
-    async def head(self) -> Any:
+    async def _size(self) -> int:
         async with self._log.conductor.step("log.head", "log"):
             self._log.conductor.trace.note("log")
-            return SimpleNamespace(head=SimpleNamespace(size=len(self._log.entries)))
+            return len(self._log.entries)
 
     async def read(self) -> None:
-        await self.head()
+        await self._size()
 
-    async def entries(self, _head: Any, first: int, last: int) -> list[bytes]:
-        async with self._log.conductor.step("log.part", "log"):
-            return self._log.entries[first:last]
+    async def backwards(self) -> AsyncIterator[list[bytes]]:
+        last = await self._size()
+        while last > 0:
+            first = max(0, last - WIDTH)
+            async with self._log.conductor.step("log.part", "log"):
+                some = self._log.entries[first:last]
+            yield some
+            last = first
 
 
 class CountingThreads(Threads):
@@ -282,7 +288,9 @@ class RestoredWorld(World):
         object.__setattr__(made.revocation_lists, "pause", self._wait_for_turn)
         object.__setattr__(made.reconciler, "pause", self.pause)
         upkeep = made.directory_upkeep
-        kept = LeftToTimer(devices=upkeep.devices, projection=upkeep.projection, clock=self.clock)
+        kept = LeftToTimer(
+            devices=upkeep.devices, changes=upkeep.changes, projection=upkeep.projection, clock=self.clock
+        )
         in_hand = NotWrittenDown(rows=made.in_hand.rows, queues=self.queues, clock=self.clock)
         reader: Any = _Reader(self.log) if self.keeps_log else None
         evidence = dataclasses.replace(made.evidence, reader=reader)

@@ -286,7 +286,9 @@ class World:
         )
         made.registrations.places.patience = 0  # what waits for another act is no step that can be advanced
         upkeep = made.directory_upkeep
-        kept = LeftToTimer(devices=upkeep.devices, projection=upkeep.projection, clock=self.clock)
+        kept = LeftToTimer(
+            devices=upkeep.devices, changes=upkeep.changes, projection=upkeep.projection, clock=self.clock
+        )
         in_hand = NotWrittenDown(rows=made.in_hand.rows, queues=self.queues, clock=self.clock)
         return replace(made, directory_upkeep=kept, in_hand=in_hand)
 

@@ -125,9 +125,7 @@ class AuthorityEndings:
 
     async def write_down(self, record: AuthorityRecord) -> None:
         """Have the audit log say of the calls that a CA was made open by that they took effect."""
-        if self.requests.trail is not None:
-            for each in record.audited:
-                await self.requests.trail.took_effect(each)
+        await self.requests.took_effect(record.audited)
 
     # --- another certificate ---
 

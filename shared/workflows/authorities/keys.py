@@ -109,7 +109,7 @@ class AuthorityKeys:
 
     async def _wrapped(self, name: str, key: PrivateKey) -> AuthorityKey:
         wrapping_key = await self.vault.wrapping_key(WRAPPING_KEY)
-        wrapped = await self.vault.threads.run(
+        wrapped = await self.vault.run(
             wrap_key, key, name=name, wrapping_key=wrapping_key, wrap=partial(self.vault.wrap, wrapping_key)
         )
         place = {"custody": KeyCustody.WRAPPED, "key_id": None, "wrapped_key": wrapped.to_text()}
@@ -132,7 +132,7 @@ class AuthorityKeys:
             raise RuntimeError(f"the record of CA {record.name!r} names no key")
         wrapped = WrappedKey.from_text(record.wrapped_key)
         unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
-        return await self.vault.threads.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)
+        return await self.vault.run(unwrap_key, wrapped, name=record.name, unwrap=unwrap)
 
     async def check_usable(self, record: AuthorityRecord) -> None:
         """See that the vault would sign with a CA's key now; a wrapped one shows that when it is opened.
@@ -140,8 +140,12 @@ class AuthorityKeys:
         Raises:
             Misconfigured: it would not.
         """
-        if record.key_id is not None and (problem := await self.vault.problem(record.key_id)):
+        if problem := await self.problem(record):
             raise Misconfigured(problem)
+
+    async def problem(self, record: AuthorityRecord) -> str | None:
+        """Tell why the vault would not sign with a CA's key; ``None`` if it would, or does not have it."""
+        return await self.vault.problem(record.key_id) if record.key_id is not None else None
 
     async def opened(self, key_id: str) -> PrivateKey:
         """Give a version of a key of the vault."""
@@ -154,7 +158,7 @@ class AuthorityKeys:
     async def signing[**P, T](self, key: PrivateKey, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run what signs with a key, where it holds up nothing: the vault may take its time, and RSA computes long."""
         if isinstance(key, RemoteEllipticCurveKey | RemoteRsaKey):
-            return await self.vault.threads.run(call, *args, **kwargs)
+            return await self.vault.run(call, *args, **kwargs)
         return await self.computing.run(call, *args, **kwargs)
 
 

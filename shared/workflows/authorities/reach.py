@@ -108,9 +108,9 @@ class AuthorityReach:
             ahead += [each.name for each in here] if deep else []
         return found
 
-    async def groups_of(self, name: str) -> Sequence[GroupRecord]:
-        """Find the enrollment groups that a CA signs for, has signed for, or is about to."""
-        return await self.groups.having({name})
+    async def groups_of(self, *names: str) -> Sequence[GroupRecord]:
+        """Find the enrollment groups that a CA signs for, has signed for, or is about to; or one of several CAs."""
+        return await self.groups.having({*names})
 
     async def _devices(self, authorities: Iterable[str]) -> set[str]:
         """Name those with a certificate in force of some CAs; more than are counted are not all of them."""

@@ -20,11 +20,13 @@ from shared.workflows.devices.own_certificates import own_certificates
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
+    from shared.ledger.expiry import ExpiryIndex
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
     from shared.ports.registrar import Assignment
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.left_requests import LeftRequests
     from shared.workflows.intake.outbox import Clock
 
 
@@ -36,7 +38,9 @@ class Arrivals:
     provisioning: ProvisioningService
     hubs: IotHubRegistries
     bundles: Bundles
+    expiry: ExpiryIndex
     converger: DeviceConverger
+    left: LeftRequests
     clock: Clock
 
     async def follow(self, device: DeviceRecord) -> DeviceRecord:
@@ -55,7 +59,7 @@ class Arrivals:
         if found is None:
             return device
         after = await self.enter(device, renewal, found)
-        await self.converger.left.end_of(part_key(Queue.RENEWAL_REQUESTS, renewal))
+        await self.left.end_of(part_key(Queue.RENEWAL_REQUESTS, renewal))
         return after
 
     async def enter(self, device: DeviceRecord, renewal: str, assignment: Assignment) -> DeviceRecord:
@@ -65,7 +69,7 @@ class Arrivals:
             Overtaken: as with :meth:`follow`.
         """
         for serial_number in device.in_use:
-            await self.bundles.expiry.leave_missed(device.enrollment_group or "", device.registration_id, serial_number)
+            await self.expiry.leave_missed(device.enrollment_group or "", device.registration_id, serial_number)
         renewed = partial(
             issuance.renewed,
             request_id=renewal,

@@ -71,9 +71,7 @@ class AutomaticRenewals:
     async def leave(self, certificate: CertificateRecord) -> None:
         """Take a device off its group's list, since this certificate is not in use any more."""
         if certificate.kind is CertificateKind.DEVICE and certificate.enrollment_group is not None:
-            await self.missed.expiry.leave_missed(
-                certificate.enrollment_group, certificate.subject, certificate.serial_number
-            )
+            await self.missed.leave(certificate.enrollment_group, certificate.subject, certificate.serial_number)
 
     async def _group_of(self, certificate: CertificateRecord) -> GroupRecord | None:
         """Find the group of a device's certificate, if it renews its devices automatically."""

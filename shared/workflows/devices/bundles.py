@@ -170,6 +170,11 @@ class Bundles:
         """Delete a bundle that nobody will commit."""
         await self.blobs.delete(BUNDLES, name)
 
+    async def erase(self, name: str) -> None:
+        """Delete a bundle's blob, whatever is in it, and the secret with the password that one of its name has."""
+        await self.discard(name)
+        await self.secrets.delete(_secret_of(name))
+
     async def read(self, name: str) -> Bundle:
         """Read a bundle without handing it out.
 
@@ -282,7 +287,7 @@ class Bundles:
         else:
             raise Overtaken(f"the bundle {name!r} is being changed by others")
         # Also of a bundle that was never stored, or was discarded: its secret was there before it.
-        await self.secrets.delete(secret_name(name.rpartition("/")[2].removesuffix(".json")))
+        await self.secrets.delete(_secret_of(name))
 
     async def _stored(self, name: str) -> StoredBlob:
         stored = await self.blobs.get(BUNDLES, name)
@@ -310,6 +315,10 @@ def secret_name(serial_number: str) -> str:
     """Name the secret with the password of the key of a certificate."""
     # One secret per certificate, not per device: an attempt that comes second must not overwrite the first one's.
     return f"{_PASSWORD}{serial_number}"
+
+
+def _secret_of(name: str) -> str:
+    return secret_name(name.rpartition("/")[2].removesuffix(".json"))
 
 
 def password_of(name: str) -> str | None:

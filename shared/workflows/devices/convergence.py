@@ -339,7 +339,7 @@ class DeviceConverger:
         entry = await self.provisioning.get_enrollment(record.registration_id)
         identity = None
         if record.assigned_hub and record.device_id:
-            identity = await self.hub_doors.hubs.get(record.assigned_hub, record.device_id)
+            identity = await self.hub_doors.identity(record.assigned_hub, record.device_id)
         return _Seen(entry=entry, identity=identity)
 
     async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> str | None:

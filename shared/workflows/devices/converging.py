@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.workflows.devices.books import Books
@@ -27,7 +28,27 @@ if TYPE_CHECKING:
     from shared.workflows.status.revocation_lists import RevocationLists
 
 
-def converger_of(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converging:
+    """What has the services follow devices, and those of its parts that others work with as well.
+
+    Attributes:
+        entries: has DPS follow what operators want of individual enrollments.
+        own_entries: keeps the individual enrollments of devices as their groups are.
+        left: ends requests that others have brought about.
+        linked: the hubs that devices may be in.
+        hub_doors: keeps devices out of hubs.
+    """
+
+    converger: DeviceConverger
+    entries: EntryChanges
+    own_entries: OwnEntries
+    left: LeftRequests
+    linked: LinkedHubs
+    hub_doors: HubDoors
+
+
+def converging(
     ledger: Ledger,
     *,
     requests: Requests,
@@ -39,12 +60,16 @@ def converger_of(
     epochs: Epochs,
     settings: Settings,
     clock: Clock,
-) -> DeviceConverger:
+) -> Converging:
     """Put together what has the services follow devices."""
     devices, certificates = ledger.devices, ledger.certificates
     linked = LinkedHubs(resource=resource, named=settings.iot_hub_service_urls, clock=clock)
     whereabouts = Whereabouts(devices=devices, provisioning=provisioning, clock=clock)
-    return DeviceConverger(
+    hub_doors = HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock)
+    entries = EntryChanges(devices=devices, provisioning=provisioning)
+    own_entries = OwnEntries(provisioning=provisioning, groups=ledger.groups, clock=clock)
+    left = LeftRequests(devices=devices, requests=requests, clock=clock)
+    converger = DeviceConverger(
         devices=devices,
         certificates=certificates,
         books=Books(
@@ -55,14 +80,22 @@ def converger_of(
             clock=clock,
         ),
         provisioning=provisioning,
-        entries=EntryChanges(devices=devices, provisioning=provisioning),
-        own_entries=OwnEntries(provisioning=provisioning, groups=ledger.groups, clock=clock),
+        entries=entries,
+        own_entries=own_entries,
         leaves=Leaves(certificates=certificates, clock=clock),
-        left=LeftRequests(devices=devices, requests=requests, clock=clock),
+        left=left,
         whereabouts=whereabouts,
-        hub_doors=HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock),
+        hub_doors=hub_doors,
         hub_openings=HubOpenings(devices=devices, hubs=hubs, whereabouts=whereabouts),
         outbox=outbox,
         check_ledger=epochs.check,
         clock=clock,
+    )
+    return Converging(
+        converger=converger,
+        entries=entries,
+        own_entries=own_entries,
+        left=left,
+        linked=linked,
+        hub_doors=hub_doors,
     )

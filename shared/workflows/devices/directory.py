@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
+    from shared.ledger.changes import ChangeNotes
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
     from shared.settings import Settings
@@ -57,6 +58,7 @@ class DeviceDirectory:
     """What can be asked about devices."""
 
     devices: Devices
+    changes: ChangeNotes
     certificates: Certificates
     directory: Directory
     bundles: Bundles
@@ -93,7 +95,7 @@ class DeviceDirectory:
         """
         asked = question(filters)
         start = asked.start(continuation)
-        changing = await self.devices.changes.some(_CHANGING) or frozenset()
+        changing = await self.changes.some(_CHANGING) or frozenset()
         known = [each for each in await asyncio.gather(*map(self.devices.get, changing)) if each]
         listings = [listing_of(each.record) for each in known]
         found, following = await self.directory.page(

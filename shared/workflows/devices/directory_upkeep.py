@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.listing import Listing, Place
-    from shared.ledger.changes import ChangeNote
+    from shared.ledger.changes import ChangeNote, ChangeNotes
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Kept, Projection
     from shared.ledger.table import Versioned
@@ -70,6 +70,7 @@ class DirectoryUpkeep:
     """Keeps the directory."""
 
     devices: Devices
+    changes: ChangeNotes
     projection: Projection
     clock: Clock
     timer: Callable[[], float] = time.monotonic
@@ -97,7 +98,7 @@ class DirectoryUpkeep:
         to it, and to the timer.
         """
         for _ in range(_LOOKS):
-            if self._running.locked() or not self.devices.changes.unread or not self._is_time():
+            if self._running.locked() or not self.changes.unread or not self._is_time():
                 break
             self._ran = self.timer()
             await self.run(rounds=1)
@@ -116,26 +117,26 @@ class DirectoryUpkeep:
         """
         async with self._running:
             noted_before = self.clock() - (timedelta(seconds=_PACE) if self._at_work else timedelta())
-            self.devices.changes.unread = False
+            self.changes.unread = False
             if not self._filled:
                 self._filled = await self._fill()
             notes: dict[str, list[ChangeNote]] = defaultdict(list)
-            async for note in self.devices.changes.all():
+            async for note in self.changes.all():
                 notes[note.registration_id].append(note)
             self._looked = {each: at for each, at in self._looked.items() if each in notes}
             rested = [
                 each
                 for each, own in notes.items()
-                if each not in self.devices.changes.at_work and all(note.since <= noted_before for note in own)
+                if each not in self.changes.at_work and all(note.since <= noted_before for note in own)
             ]
-            self.devices.changes.unread |= len(rested) < len(notes)
+            self.changes.unread |= len(rested) < len(notes)
             due = [each for each in rested if self._due(notes[each])]
             followed = [
                 await self._follow({each: notes[each] for each in some}, rounds)
                 for some in batched(due, _BATCH, strict=False)
             ]
             self._left_to_others = not all(followed)
-            self.devices.changes.unread |= self._left_to_others
+            self.changes.unread |= self._left_to_others
             return len(due)
 
     def _due(self, notes: Sequence[ChangeNote]) -> bool:
@@ -156,7 +157,7 @@ class DirectoryUpkeep:
                     await self._project(changed)
             except Stale:
                 continue  # somebody else keeps the directory: everything is read anew
-            await self.devices.changes.forget(done)
+            await self.changes.forget(done)
             await self._overtake(notes, looks)
             now = self.clock()
             self._looked |= dict.fromkeys(notes, now)
@@ -236,6 +237,6 @@ class DirectoryUpkeep:
         if filled is None:
             return True
         records, following = await self.devices.page(enrollment_group=None, size=1000, continuation=filled or None)
-        await self.devices.changes.announce([each.registration_id for each in records], expected=False)
+        await self.changes.announce([each.registration_id for each in records], expected=False)
         await self.projection.fill(following)
         return following is None

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.entry_changes import EntryChanges
     from shared.workflows.devices.entry_checks import EntryChecks
+    from shared.workflows.devices.own_entries import OwnEntries
     from shared.workflows.intake.outbox import Clock
 
 _ATTEMPTS = 8
@@ -61,6 +62,7 @@ class IndividualEnrollments:
     devices: Devices
     checks: EntryChecks
     changes: EntryChanges
+    own_entries: OwnEntries
     converger: DeviceConverger
     provisioning: ProvisioningService
     resource: DpsCaCertificates | None
@@ -218,7 +220,7 @@ class IndividualEnrollments:
     async def _given(self, device: DeviceRecord | None, present: Entry | None) -> Given:
         if device is None or (present is not None and device.entry_settings is None):
             return UNKNOWN  # it is as others have made it
-        return await self.converger.own_entries.given(device)
+        return await self.own_entries.given(device)
 
     def _wish(self, settings: Mapping[str, Any] | None, *, disabled: bool) -> EntryWish:
         """Say what is wanted: an entry with these settings, or none."""

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
     from shared.domain.explanations.logs import Line
     from shared.domain.explanations.parts import Seen
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
     from shared.ledger.directory import Directory
     from shared.workflows.devices.looking import Looking
+    from shared.workflows.intake.outbox import Clock
 
 _SEPARATORS = re.compile(r"[\s:]")
 _THUMBPRINT = re.compile(r"(?:[0-9A-F]{40}|[0-9A-F]{64})")
@@ -45,6 +48,9 @@ class Explaining:
 
     looking: Looking
     directory: Directory
+    certificates: Certificates
+    authorities: Authorities
+    clock: Clock
 
     async def of_device(self, registration_id: str) -> dict[str, Any]:
         """Explain a device.
@@ -117,12 +123,12 @@ class Explaining:
     ) -> dict[str, Any]:
         leaf = next((each for each in chain if not _is_authority(each)), chain[0])
         number = names.serial_text(leaf.serial_number)
-        known = await self.looking.certificates.get(number)
+        known = await self.certificates.get(number)
         record = known.record if known and known.record.thumbprint == names.thumbprint(leaf) else None
         owner = record.subject if record else names.common_name(leaf.subject)
         seen = seen or await self._seen(owner) or await self._seen(said)
         pasted = Pasted(
-            now=self.looking.clock(),
+            now=self.clock(),
             chain=tuple(chain),
             leaf=leaf,
             record=record,
@@ -153,7 +159,7 @@ class Explaining:
 
     async def _signed_here(self, leaf: x509.Certificate) -> bool:
         """Tell whether a CA of this app has signed a certificate, by its key and not by its name alone."""
-        async for record in self.looking.authorities.list():
+        async for record in self.authorities.list():
             if any(issued_by(leaf, each) for each in all_certificates(record)):
                 return True
         return False

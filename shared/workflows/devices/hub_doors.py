@@ -23,7 +23,7 @@ from shared.workflows.many import gathered
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
     from shared.ledger.devices import Devices
-    from shared.ports.hubs import IotHubRegistries
+    from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.intake.outbox import Clock
 
@@ -42,6 +42,10 @@ class HubDoors:
     devices: Devices
     linked: LinkedHubs
     clock: Clock
+
+    async def identity(self, hub: str, device_id: str) -> HubIdentity | None:
+        """Give an identity as a hub has it now, ``None`` if it has none."""
+        return await self.hubs.get(hub, device_id)
 
     async def shut(self, record: DeviceRecord, reason: str) -> None:
         """Have a device's own hub keep it out, whatever others write."""

@@ -16,6 +16,8 @@ from shared.domain.revocation import Falls, falls, is_unseen
 from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shared.domain.certificates import InForceRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
@@ -85,8 +87,12 @@ class IssuersDevices:
                 break
         return found, _written(present, following)
 
+    async def unseen(self, issuers: Iterable[str]) -> list[DeviceRecord]:
+        """Find the devices of the groups of some CAs whose certificate nobody knows."""
+        return await self.reach.unseen([each.enrollment_group for each in await self.reach.groups_of(*issuers)])
+
     async def _places(self, names: set[str]) -> list[_Place]:
-        groups = [each.enrollment_group for each in await self.reach.groups.having(names)]
+        groups = [each.enrollment_group for each in await self.reach.groups_of(*names)]
         return sorted(
             [(_Round.LET_IN, each) for each in names]
             + [(_Round.UNSEEN, each) for each in groups]

@@ -127,9 +127,7 @@ class DeviceCertificates:
         if request.csr is None:
             return
         key = requested_key(request.csr, registration_id=request.registration_id, field=request.field)
-        known = await self.keys.public_keys.get(fingerprint(key))
-        if known is not None:
-            await self.keys.check(known.record, request.registration_id, device, field=request.field)
+        await self.keys.foresee(fingerprint(key), request.registration_id, device, field=request.field)
 
     async def _resume(
         self, request: DeviceCertificateRequest, pending: HeldCertificate, acts: Acts

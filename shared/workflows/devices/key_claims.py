@@ -43,6 +43,12 @@ class KeyClaims:
             return known
         return await self._replace_claim(known, claim)
 
+    async def foresee(self, public_key: str, registration_id: str, device: DeviceRecord | None, *, field: str) -> None:
+        """See that a key could be claimed as things are; errors are those of :meth:`claim`."""
+        known = await self.public_keys.get(public_key)
+        if known is not None:
+            await self.check(known.record, registration_id, device, field=field)
+
     async def check(
         self, known: PublicKeyRecord, registration_id: str, device: DeviceRecord | None, *, field: str
     ) -> None:

@@ -48,12 +48,9 @@ class LeftRequests:
         if known.record.state in ENDED:
             await self.requests.note(known.record)  # who ended it may have been killed before that was counted
             return
-        if self.requests.trail is not None:
-            await self.requests.trail.brought_about(known.record)
+        await self.requests.brought_about(known.record)
         await self.requests.enter(known.record, done(self.clock()))
 
     async def write_down(self, record: DeviceRecord) -> None:
         """Have the audit log say which acts took effect, when the services follow a record."""
-        if self.requests.trail is not None:
-            for each in in_effect(record):
-                await self.requests.trail.took_effect(each)
+        await self.requests.took_effect(in_effect(record))

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from shared.ledger.rejections import Rejections
     from shared.ledger.requests import Requests
     from shared.ledger.table import Versioned
-    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.hubs import HubIdentity
+    from shared.ports.provisioning import ProvisioningService
     from shared.settings import Settings
     from shared.workflows.devices.hub_doors import HubDoors, Place
     from shared.workflows.groups.previews import Previews
@@ -93,13 +94,10 @@ class Looking:
     requests: Requests
     rejections: Rejections
     hub_doors: HubDoors
+    provisioning: ProvisioningService
     previews: Previews
     settings: Settings
-
-    @property
-    def clock(self) -> Clock:
-        """Gives the present time."""
-        return self.previews.clock
+    clock: Clock
 
     async def at(self, registration_id: str) -> Seen:
         """Look at a device.
@@ -185,7 +183,7 @@ class Looking:
 
     async def dps(self, registration_id: str, chain: Sequence[x509.Certificate]) -> DpsView:
         """Look at what DPS decides about a device by."""
-        provisioning = self.previews.provisioning
+        provisioning = self.provisioning
         entry, groups, verified = await asyncio.gather(
             seen_or_not(lambda: provisioning.get_enrollment(registration_id)),
             seen_or_not(self.previews.groups),
@@ -226,7 +224,7 @@ class Looking:
 
         One that is shut out is looked for in every linked hub as well.
         """
-        provisioning = self.previews.provisioning
+        provisioning = self.provisioning
         registration = await seen_or_not(lambda: provisioning.get_registration(device.registration_id))
         hub, device_id = device.assigned_hub, device.device_id
         if registration and not isinstance(registration, Unseen) and registration.get("status") == "assigned":
@@ -234,11 +232,7 @@ class Looking:
         elsewhere = await self._elsewhere(device, (hub or "", device_id or "")) if device.shut_out else {}
         if hub is None or device_id is None:
             return None, registration, None, elsewhere
-        return hub, registration, await seen_or_not(lambda: self._hubs.get(hub, device_id)), elsewhere
-
-    @property
-    def _hubs(self) -> IotHubRegistries:
-        return self.hub_doors.hubs
+        return hub, registration, await seen_or_not(lambda: self.hub_doors.identity(hub, device_id)), elsewhere
 
     async def _elsewhere(self, device: DeviceRecord, seen: Place) -> Mapping[Place, HubIdentity | Unseen | None]:
         """Look for identities of a device beside the one that was seen."""
@@ -247,7 +241,7 @@ class Looking:
         if isinstance(places, Unseen):
             return {("the linked hubs", device.registration_id): places}
         wanted = sorted({*places, *((hub.lower(), each) for hub, each in ledger)} - {(seen[0].lower(), seen[1])})
-        found = await asyncio.gather(*(seen_or_not(partial(self._hubs.get, *each)) for each in wanted))
+        found = await asyncio.gather(*(seen_or_not(partial(self.hub_doors.identity, *each)) for each in wanted))
         return dict(zip(wanted, found, strict=True))
 
     # --- what was asked for ---

@@ -86,8 +86,7 @@ class Members:
         Those are the ones with a certificate of them, and those of their groups whose certificate nobody knows.
         """
         names = set(authorities)
-        groups = [each.enrollment_group for each in await self.issuers.reach.groups.having(names)]
-        counts = Counter(each.assigned_hub or "" for each in await self.issuers.reach.unseen(groups))
+        counts = Counter(each.assigned_hub or "" for each in await self.issuers.unseen(names))
         for name in sorted(names):
             counts += await self._count(issuer_place(name))
         return counts

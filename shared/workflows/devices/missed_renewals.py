@@ -67,6 +67,10 @@ class MissedRenewals:
             occasion=occasion,
         )
 
+    async def leave(self, group_id: str, registration_id: str, serial_number: str) -> None:
+        """Take a device off its group's list, if it is there for this certificate."""
+        await self.expiry.leave_missed(group_id, registration_id, serial_number)
+
     async def page(
         self, group_id: str, *, needs: RenewalNeeds | None, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:

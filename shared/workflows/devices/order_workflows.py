@@ -16,7 +16,6 @@ from shared.workflows.devices.order_results import OrderResults
 from shared.workflows.devices.order_uploads import OrderUploads
 from shared.workflows.devices.ordered_devices import OrderedDevices
 from shared.workflows.devices.orders import DeviceOrders
-from shared.workflows.devices.places import Places
 from shared.workflows.devices.registrations import Registrations
 from shared.workflows.devices.retention import Retention
 
@@ -28,11 +27,13 @@ if TYPE_CHECKING:
     from shared.settings import Settings
     from shared.threads import ThreadPool
     from shared.workflows.devices.assignments import Assignments
+    from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.directory import DeviceDirectory
     from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.issuing import DeviceCertificates
     from shared.workflows.devices.orders import OrderTrail
+    from shared.workflows.devices.places import Places
     from shared.workflows.devices.usable_groups import UsableGroups
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -60,10 +61,12 @@ class OrderWorkflows:
 def order_workflows(
     ledger: Ledger,
     *,
+    places: Places,
     requests: Requests,
     directory: DeviceDirectory,
     groups: UsableGroups,
     device_certificates: DeviceCertificates,
+    bundles: Bundles,
     assignments: Assignments,
     failures: Failures,
     converger: DeviceConverger,
@@ -76,11 +79,14 @@ def order_workflows(
     trail: OrderTrail,
 ) -> OrderWorkflows:
     """Put together what sees to orders and their lines."""
-    orders, devices, places = ledger.orders, ledger.devices, Places()
+    orders, devices = ledger.orders, ledger.devices
     ordered_devices = OrderedDevices(
         orders=orders,
         devices=devices,
+        changes=ledger.changes,
+        certificates=ledger.certificates,
         device_certificates=device_certificates,
+        bundles=bundles,
         assignments=assignments,
         failures=failures,
         converger=converger,

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
 
     from shared.domain.issuance import Committed
     from shared.domain.orders import OrderLine
+    from shared.ledger.certificates import Certificates
+    from shared.ledger.changes import ChangeNotes
     from shared.ledger.devices import Devices
     from shared.ledger.orders import Orders
     from shared.ledger.table import Versioned
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.registrar import Assignment
     from shared.workflows.devices.assignments import Assignments
+    from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.drawn_numbers import DrawnNumbers
     from shared.workflows.devices.failures import Failures
@@ -55,7 +58,10 @@ class OrderedDevices:
 
     orders: Orders
     devices: Devices
+    changes: ChangeNotes
+    certificates: Certificates
     device_certificates: DeviceCertificates
+    bundles: Bundles
     assignments: Assignments
     failures: Failures
     converger: DeviceConverger
@@ -66,7 +72,7 @@ class OrderedDevices:
 
     def at_work(self, lines: Sequence[OrderLine]) -> AbstractContextManager[None]:
         """Say that this worker works on the devices of some lines."""
-        return self.devices.changes.working(_device(line) for line in lines)
+        return self.changes.working(_device(line) for line in lines)
 
     async def prepare(self, lines: Sequence[OrderLine], decide: Decide) -> DrawnNumbers:
         """Do all at once what is done before a device is made: note them, and draw their serial numbers.
@@ -78,14 +84,14 @@ class OrderedDevices:
         new = [line for line in lines if line.state is LineState.ORDERED and line.refusal is None]
         if not new:
             return NO_NUMBERS
-        await self.devices.changes.announce([_device(line) for line in new])
+        await self.changes.announce([_device(line) for line in new])
         try:
             decision = await decide(new[0].enrollment_group)
         except (Rejected, Deferred):
             return NO_NUMBERS  # each line says so
         issuing = self.device_certificates
         return await draw(
-            issuing.certificates,
+            self.certificates,
             issuer=decision.issuer,
             validities={_device(line): issuing.validity(line.validity_days) for line in new},
             clock=self.clock,
@@ -93,7 +99,7 @@ class OrderedDevices:
 
     async def give_back(self, drawn: DrawnNumbers) -> None:
         """Take back the serial numbers that no device needed."""
-        await give_back(self.device_certificates.certificates, drawn)
+        await give_back(self.certificates, drawn)
 
     async def bring(self, known: Versioned[OrderLine], decide: Decide, drawn: DrawnNumbers) -> OrderLine:
         """Do what is still to be done for a line, and give it as it is then: registered, or failed.
@@ -269,7 +275,7 @@ class OrderedDevices:
     async def _delete_key_of(self, device: DeviceRecord) -> None:
         """A device that registers by itself has its key: what is kept of it can go, if it was handed out."""
         if device.registers_itself and not device.own_key and device.bundle:
-            await self.device_certificates.bundles.delete_key(device.bundle)
+            await self.bundles.delete_key(device.bundle)
 
     async def _announce_registered(self, device: DeviceRecord) -> None:
         """Tell that a device is in its hub."""

@@ -25,7 +25,7 @@ async def reopened(record: DeviceRecord, provisioning: ProvisioningService, door
             entry = await provisioning.get_enrollment(record.registration_id)
             return entry is None or entry.get("provisioningStatus") != "disabled"
         ids = await doors.ids_at(door.where, record)
-        found = [await doors.hubs.get(door.where, device_id) for device_id in sorted(ids)]
+        found = [await doors.identity(door.where, device_id) for device_id in sorted(ids)]
         return any(identity is not None and identity.enabled for identity in found)
 
     async def is_open(door: ClosedDoor) -> bool:

@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
     from shared.ledger.groups import Groups
+    from shared.ledger.orders import Orders
     from shared.ledger.requests import Requests
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.issuers_devices import Member
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.devices.members import Members
     from shared.workflows.devices.places import Places
     from shared.workflows.devices.together import ShuttingTogether
@@ -64,8 +66,10 @@ class Revocations:
     devices: Devices
     certificates: Certificates
     groups: Groups
+    orders: Orders
     requests: Requests
     converger: DeviceConverger
+    linked: LinkedHubs
     together: ShuttingTogether
     members: Members
     unrepeated: int
@@ -148,7 +152,7 @@ class Revocations:
         return (await self._plan(by_hub, together=True, per_minute=per_minute)).shown
 
     async def _plan(self, by_hub: Mapping[str, int], *, together: bool, per_minute: int | None) -> RevocationPlan:
-        linked = await self.converger.hub_doors.linked.names()
+        linked = await self.linked.names()
         return plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=per_minute, linked=linked)
 
     async def _hub_of(self, request: RevocationRequest) -> str:
@@ -214,7 +218,7 @@ class Revocations:
         group, order = request.enrollment_group, request.order_id
         if group is not None and await self.groups.get(group) is None:
             raise unknown(group)
-        if order is not None and await self.members.orders.get(order) is None:
+        if order is not None and await self.orders.get(order) is None:
             raise NotFound.because(f"the order {order!r} does not exist", field="orderId")
         if missing := await self.members.unknown(request.registration_ids or ()):
             more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
@@ -232,10 +236,9 @@ class Revocations:
 
     async def _counted(self, request: RevocationRequest) -> tuple[str, int]:
         """Say whose devices a request is about, and how many it would revoke."""
+        devices = (await self.members.by_hub(request)).total()
         if request.enrollment_group is not None:
-            devices = await revocable(self.members.directory, request.enrollment_group)
             return f"the enrollment group {request.enrollment_group!r} has", devices
-        devices = sum((await self.members.by_hub(request)).values())
         what = f"the order {request.order_id!r} has" if request.order_id is not None else "registrationIds names"
         return what, devices
 

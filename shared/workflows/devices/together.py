@@ -64,8 +64,7 @@ class ShuttingTogether:
         known = (await self.requests.claim(row)).record
         if known.state in ENDED:
             return None
-        if self.requests.trail is not None:
-            await self.requests.trail.begun(known, part)
+        await self.requests.begun(known, part)
         act = revoking(part, self.clock())
         try:
             return (await change(self.devices, part.registration_id, act, at=self.clock(), request=known)).record

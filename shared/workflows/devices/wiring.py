@@ -11,7 +11,7 @@ from shared.workflows.devices.arrivals import Arrivals
 from shared.workflows.devices.assignments import Assignments
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
-from shared.workflows.devices.converging import converger_of
+from shared.workflows.devices.converging import converging
 from shared.workflows.devices.directory import DeviceDirectory
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
 from shared.workflows.devices.enrollments import IndividualEnrollments
@@ -26,6 +26,7 @@ from shared.workflows.devices.lifetimes import lifetimes
 from shared.workflows.devices.looking import Looking
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.order_workflows import order_workflows
+from shared.workflows.devices.places import Places
 from shared.workflows.devices.renewals import Renewals
 from shared.workflows.devices.revocations import Revocations
 from shared.workflows.devices.takeovers import Takeovers
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from shared.workflows.authorities.creation import AuthorityCreation
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.possession import Possession
-    from shared.workflows.devices.convergence import DeviceConverger
+    from shared.workflows.devices.converging import Converging
     from shared.workflows.devices.lifetimes import Lifetimes
     from shared.workflows.devices.order_workflows import OrderWorkflows
     from shared.workflows.devices.orders import OrderTrail
@@ -65,7 +66,7 @@ class DeviceWorkflows:
 
     Attributes:
         usable_groups: those that take devices.
-        converger: has the services follow a device.
+        converging: has the services follow a device.
         arrivals: completes renewals whose device has come.
         directory: lists devices.
         upkeep: keeps the lists as the records are.
@@ -73,7 +74,7 @@ class DeviceWorkflows:
 
     bundles: Bundles
     usable_groups: UsableGroups
-    converger: DeviceConverger
+    converging: Converging
     arrivals: Arrivals
     orders: OrderWorkflows
     certificate_requests: CertificateRequests
@@ -158,7 +159,7 @@ def device_workflows(
         computing=computing,
         log=log,
     )
-    converger = converger_of(
+    following = converging(
         ledger,
         requests=requests,
         provisioning=provisioning,
@@ -170,6 +171,7 @@ def device_workflows(
         settings=settings,
         clock=clock,
     )
+    converger, listed = following.converger, Directory(ledger.table("directory"))
     usable_groups = UsableGroups(groups=groups, authorities=authorities, clock=clock)
     assignments = Assignments(registrar=registrar, provisioning=provisioning, hubs=hubs, clock=clock)
     failures = Failures(devices=devices, converger=converger, outbox=outbox, clock=clock)
@@ -177,18 +179,22 @@ def device_workflows(
     directory = DeviceDirectory(
         devices=devices,
         certificates=certificates,
-        directory=Directory(ledger.table("directory")),
+        changes=ledger.changes,
+        directory=listed,
         bundles=bundles,
         settings=settings,
         clock=clock,
         log=reader,
     )
+    places = Places()
     orders = order_workflows(
         ledger,
+        places=places,
         requests=requests,
         directory=directory,
         groups=usable_groups,
         device_certificates=device_certificates,
+        bundles=bundles,
         assignments=assignments,
         failures=failures,
         converger=converger,
@@ -204,13 +210,15 @@ def device_workflows(
         devices=devices,
         certificates=certificates,
         groups=groups,
+        orders=ledger.orders,
         requests=requests,
         converger=converger,
+        linked=following.linked,
         together=ShuttingTogether(devices=devices, requests=requests, identities=identities, clock=clock),
-        members=members_of(ledger, directory, clock=clock),
+        members=members_of(ledger, listed, clock=clock),
         unrepeated=settings.unrepeated_devices,
         hub_units=settings.hub_units,
-        places=orders.registrations.places,
+        places=places,
         parts=Parts(requests=requests, outbox=outbox, clock=clock),
         clock=clock,
     )
@@ -221,17 +229,26 @@ def device_workflows(
         authorities=ledger.authorities,
         requests=requests,
         rejections=ledger.rejections,
-        hub_doors=converger.hub_doors,
+        hub_doors=following.hub_doors,
+        provisioning=provisioning,
         previews=previews,
         settings=settings,
+        clock=clock,
     )
     arrivals = Arrivals(
-        devices=devices, provisioning=provisioning, hubs=hubs, bundles=bundles, converger=converger, clock=clock
+        devices=devices,
+        provisioning=provisioning,
+        hubs=hubs,
+        bundles=bundles,
+        expiry=ledger.expiry,
+        converger=converger,
+        left=following.left,
+        clock=clock,
     )
     return DeviceWorkflows(
         bundles=bundles,
         usable_groups=usable_groups,
-        converger=converger,
+        converging=following,
         arrivals=arrivals,
         orders=orders,
         certificate_requests=CertificateRequests(
@@ -274,7 +291,8 @@ def device_workflows(
         individual_enrollments=IndividualEnrollments(
             devices=devices,
             checks=EntryChecks(devices=devices, certificates=certificates, public_keys=public_keys, clock=clock),
-            changes=converger.entries,
+            changes=following.entries,
+            own_entries=following.own_entries,
             converger=converger,
             provisioning=provisioning,
             resource=resource,
@@ -290,16 +308,20 @@ def device_workflows(
             clock=clock,
         ),
         directory=directory,
-        upkeep=DirectoryUpkeep(devices=devices, projection=Projection(ledger.table("directory")), clock=clock),
-        explaining=Explaining(looking=looking, directory=directory.directory),
+        upkeep=DirectoryUpkeep(
+            devices=devices, changes=ledger.changes, projection=Projection(ledger.table("directory")), clock=clock
+        ),
+        explaining=Explaining(
+            looking=looking, directory=listed, certificates=certificates, authorities=ledger.authorities, clock=clock
+        ),
     )
 
 
-def members_of(ledger: Ledger, directory: DeviceDirectory, *, clock: Clock) -> Members:
+def members_of(ledger: Ledger, directory: Directory, *, clock: Clock) -> Members:
     """Put together what finds the devices of groups, orders and CAs."""
     devices, certificates = ledger.devices, ledger.certificates
     reach = AuthorityReach(
         records=ledger.authorities, certificates=certificates, groups=ledger.groups, devices=devices, clock=clock
     )
     issuers = IssuersDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
-    return Members(devices=devices, orders=ledger.orders, directory=directory.directory, issuers=issuers)
+    return Members(devices=devices, orders=ledger.orders, directory=directory, issuers=issuers)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.errors import LogDamaged, NotFound
-from shared.evidence.tiles import Tile
+from shared.evidence.tiles import WIDTH, Tile
 from shared.evidence.trees import inclusion_path
 from shared.evidence.verify import Checkpoint, LogKeys, Note, NotProved, Proof, VerifierKey, check_inclusion, leaf_hash
 from shared.rules.number_words import number_of
 from shared.workflows.evidence.continuity import check_continues, tree_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from shared.domain.checkpoints import CheckpointRecord
     from shared.ledger.checkpoints import Checkpoints
     from shared.workflows.evidence.sequencing import Sequencer
@@ -71,6 +73,15 @@ class LogReader:
         if not tile.exists_in(size):
             raise NotFound.because(f"{path!r} does not exist in the log's checkpoint, which has {size} entries")
         return await self.storage.tile((await self.storage.head()).head, tile)
+
+    async def backwards(self) -> AsyncIterator[Sequence[bytes]]:
+        """Give the entries of the log, some at a time and these in their order, the newest first."""
+        head = (await self.storage.head()).head
+        last = head.size
+        while last > 0:
+            first = max(0, last - WIDTH)
+            yield await self.storage.entries(head, first, last)
+            last = first
 
     async def proof(self, index: int) -> Proof:
         """Prove an entry, by a checkpoint that witnesses have signed if there is one that has it.

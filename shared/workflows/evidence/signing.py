@@ -103,7 +103,7 @@ class CheckpointSigner:
         if not isinstance(public_key, ec.EllipticCurvePublicKey):
             raise Misconfigured(f"the log's key {key.name!r} is not an ECDSA key")
         signing_key = remote_key(public_key, partial(self.vault.sign_digest, key_id))
-        signature = await self.vault.threads.run(sign, signing_key, text.encode(), hashes.SHA256())
+        signature = await self.vault.run(sign, signing_key, text.encode(), hashes.SHA256())
         return signature_line(key, signature)
 
     async def _first(self, origin: str) -> CheckpointRecord:

@@ -34,6 +34,7 @@ from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.requests import is_repeated
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from shared.contracts.groups import EnrollmentGroupRequest
@@ -66,12 +67,17 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrollmentGroups:
-    """Carries out requests about enrollment groups."""
+    """Carries out requests about enrollment groups.
+
+    Attributes:
+        check_ledger: sees that the ledger is not an older one; raises ``LedgerBehind``.
+    """
 
     groups: Groups
     requests: Requests
     checks: GroupChecks
     converger: GroupConverger
+    check_ledger: Callable[[], Awaitable[None]]
     clock: Clock
 
     async def carry_out(self, request: EnrollmentGroupRequest, *, asked_at: datetime | None = None) -> None:
@@ -90,7 +96,7 @@ class EnrollmentGroups:
             LedgerBehind: DPS may let somebody in by it, and the ledger is an older one.
         """
         if request.action not in SHUTTING:
-            await self.converger.authorities.check_ledger()
+            await self.check_ledger()
         async with once(
             self.requests, Queue.ENROLLMENT_GROUP_REQUESTS, request, self.clock, asked_at=asked_at
         ) as to_do:

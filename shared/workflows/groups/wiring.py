@@ -93,7 +93,14 @@ def group_workflows(
         groups=groups, authorities=authorities, issuers=issuers, provisioning=provisioning, resource=resource
     )
     return GroupWorkflows(
-        requests=EnrollmentGroups(groups=groups, requests=requests, checks=checks, converger=converger, clock=clock),
+        requests=EnrollmentGroups(
+            groups=groups,
+            requests=requests,
+            checks=checks,
+            converger=converger,
+            check_ledger=authorities.check_ledger,
+            clock=clock,
+        ),
         checks=checks,
         converger=converger,
         directory=GroupDirectory(groups=groups, rollovers=rollovers, provisioning=provisioning),

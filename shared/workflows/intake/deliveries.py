@@ -154,8 +154,8 @@ async def _check_counts(requests: Requests, rejection: Rejected, before: str | N
 async def _begun(requests: Requests, known: RequestRecord, request: Request) -> None:
     """Have it written down that a request is being carried out, before anything is."""
     has_begun = known.wait is not None and known.wait.for_others  # what came before told so, and this is ahead of it
-    if requests.trail is not None and not has_begun:
-        await requests.trail.begun(known, request)
+    if not has_begun:
+        await requests.begun(known, request)
 
 
 async def _allowed(requests: Requests, known: RequestRecord, request: Request, clock: Clock) -> RequestRecord:
@@ -164,10 +164,8 @@ async def _allowed(requests: Requests, known: RequestRecord, request: Request, c
     What they did, the ledger says.
     """
     check_purpose(request, known.actor)
-    if requests.gate is None:
-        return known
     try:
-        await requests.gate.check(known, request)
+        await requests.check_allowed(known, request)
     except AwaitsApproval as awaited:
         await requests.enter(known, awaits_approval(str(awaited), awaited.approval_id, clock()))
         raise
@@ -179,9 +177,8 @@ async def _allowed(requests: Requests, known: RequestRecord, request: Request, c
 
 async def _ended(requests: Requests, known: RequestRecord, request: Request, refusal: Rejected | None = None) -> None:
     """Have it written down what came of it."""
-    if requests.trail is not None:
-        with acting.acting(known.actor, known.comment):
-            await requests.trail.ended(known, request, refusal)
+    with acting.acting(known.actor, known.comment):
+        await requests.came_to_end(known, request, refusal)
 
 
 async def _begin(requests: Requests, record: RequestRecord, request: Request, clock: Clock) -> Versioned[RequestRecord]:

@@ -221,12 +221,8 @@ class FollowedRequests:
         known = await self._request_of(kind, data)
         if known is not None and known.state is RequestState.WAITING:
             reasons = Rejected.because(f"it was set aside and closed: {comment}").documented()
-            await self._give_up(known, reasons[0]["message"])
+            await self.requests.given_up(known, reasons[0]["message"])
             await self.requests.enter(known, rejected(self.clock(), reasons, known.rejection_id))
-
-    async def _give_up(self, known: RequestRecord, why: str) -> None:
-        if self.requests.trail is not None:
-            await self.requests.trail.given_up(known, why)
 
     async def _request_of(self, kind: Queue, data: Any) -> RequestRecord | None:
         if kind is Queue.REVOCATION_REQUESTS and isinstance(data, dict) and "part" in data:
@@ -260,7 +256,7 @@ class FollowedRequests:
                 await self.requests.enter(record, _follows(order.record))
             elif record.is_unsent and record.received_at < now - _NEVER_SENT:
                 lost = Rejected.because("it did not get into its queue; send it again").documented()
-                await self._give_up(record, lost[0]["message"])
+                await self.requests.given_up(record, lost[0]["message"])
                 await self.requests.enter(record, rejected(now, lost))
             else:
                 await self.requests.renote(entry)

@@ -76,6 +76,10 @@ class Outbox:
                 )
             await self.queues.send(queue, text, delay=delay)
 
+    async def send_again(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
+        """Send a message that came before, as it was, with the trace that it has."""
+        await self.queues.send(queue, text, delay=delay)
+
 
 @contextmanager
 def _sending(queue: Queue, system: str = SYSTEM, further: Mapping[str, str] | None = None) -> Iterator[None]:

@@ -279,7 +279,7 @@ class RejectedMessages:
         )
         await self.show_waiting(received, None)
         try:
-            await self.outbox.queues.send(claimed.record.queue, text, delay=delay or None)
+            await self.outbox.send_again(claimed.record.queue, text, delay=delay or None)
         except Exception:
             await self.rejections.try_replace(claimed, known.record)  # or, if that fails, too, it is free in a minute
             raise

@@ -194,7 +194,7 @@ class Adoption:
     def _proof(self, place: str | None) -> ProofOfPossession:
         if place is not None:
             return ProofOfPossession.VERIFIED
-        return ProofOfPossession.PENDING if self.there.resource is not None else ProofOfPossession.BY_HAND
+        return ProofOfPossession.PENDING if self.there.takes_proofs else ProofOfPossession.BY_HAND
 
     def _group_of(self, name: str) -> str | None:
         groups = (str(entry["enrollmentGroupId"]) for entry in self.there.entries)

@@ -81,7 +81,7 @@ class AuthorityLook:
         return found
 
     async def _key_problem(self, record: AuthorityRecord) -> str | None:
-        if record.key_id is not None and (problem := await self.keys.vault.problem(record.key_id)):
+        if problem := await self.keys.problem(record):
             return problem
         try:
             key = await self.keys.open(record)

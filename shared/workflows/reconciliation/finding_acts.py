@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from shared.domain.finding_calls import Subject
     from shared.domain.findings import Difference, FindingRecord
     from shared.domain.groups import GroupRecord
+    from shared.ledger.authorities import Authorities
+    from shared.ledger.devices import Devices
     from shared.ledger.findings import Findings
+    from shared.ledger.groups import Groups
     from shared.ledger.table import Versioned
     from shared.workflows.intake.outbox import Clock, Outbox
     from shared.workflows.reconciliation.mending import Mending
@@ -59,6 +62,9 @@ class FindingActs:
     """
 
     findings: Findings
+    devices: Devices
+    groups: Groups
+    authorities: Authorities
     mending: Mending
     walk: Walk
     outbox: Outbox
@@ -174,11 +180,11 @@ class FindingActs:
         known: Versioned[DeviceRecord] | Versioned[GroupRecord] | Versioned[AuthorityRecord] | None
         match finding.subject_kind:
             case SubjectKind.DEVICE:
-                known = await self.mending.devices.get(finding.subject)
+                known = await self.devices.get(finding.subject)
             case SubjectKind.GROUP:
-                known = await self.mending.groups.groups.get(finding.subject)
+                known = await self.groups.get(finding.subject)
             case SubjectKind.AUTHORITY:
-                known = await self.mending.records.get(finding.subject)
+                known = await self.authorities.get(finding.subject)
         return known.record if known else None
 
     async def _call(self, finding: FindingRecord, policy: Policy) -> tuple[AuditedCall, ...]:

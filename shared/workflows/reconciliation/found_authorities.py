@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared.ports.blobs import Blobs
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
+    from shared.ports.vault import VaultKeys
     from shared.workflows.authorities.keys import AuthorityKeys
 
 
@@ -79,6 +80,7 @@ class FoundAuthorities:
     """
 
     keys: AuthorityKeys
+    vault: VaultKeys
     blobs: Blobs
     provisioning: ProvisioningService
     resource: DpsCaCertificates | None
@@ -87,6 +89,11 @@ class FoundAuthorities:
     places: dict[str, str] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
     key_names: list[str] = field(default_factory=list)
+
+    @property
+    def takes_proofs(self) -> bool:
+        """Whether the app can prove to the DPS that it has a CA's key."""
+        return self.resource is not None
 
     async def find(self) -> tuple[list[FoundAuthority], list[str]]:
         """Find the CAs whose key is in the vault, those above others first, and say what is in the way of the rest."""
@@ -122,9 +129,9 @@ class FoundAuthorities:
 
     async def _match(self, pool: Sequence[x509.Certificate]) -> tuple[list[FoundAuthority], list[str]]:
         found, problems = list[FoundAuthority](), list[str]()
-        self.key_names = [each for each in await self.keys.vault.own_names() if self.is_of_ca(each)]
+        self.key_names = [each for each in await self.vault.own_names() if self.is_of_ca(each)]
         for name in self.key_names:
-            versions = {fingerprint(key): key_id for key_id, key in await self.keys.vault.versions(name)}
+            versions = {fingerprint(key): key_id for key_id, key in await self.vault.versions(name)}
             own = [each for each in pool if fingerprint(each.public_key()) in versions]  # type: ignore[arg-type]
             if name.lower() == WRAPPING_KEY:
                 problems.append(

@@ -16,7 +16,7 @@ from shared.workflows.authorities.possession import places_of
 from shared.workflows.authorities.records import all_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import AsyncIterator, Collection, Iterable
 
     from shared.domain.attestations import Entry
     from shared.domain.authorities import AuthorityRecord
@@ -38,6 +38,10 @@ class GroupLook:
     groups: Groups
     records: Authorities
     provisioning: ProvisioningService
+
+    def known(self) -> AsyncIterator[GroupRecord]:
+        """List the groups of the ledger."""
+        return self.groups.list()
 
     async def differences(self, group_id: str, budget: Budget) -> list[Difference]:
         """Give what differs about a group; nothing of one that changes at this moment."""

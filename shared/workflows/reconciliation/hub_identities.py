@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
+    from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ports.hubs import HubIdentity, IotHubRegistries
     from shared.workflows.devices.linked_hubs import LinkedHubs
@@ -37,6 +38,7 @@ class HubIdentities:
     """Names those of nobody, and takes in those whose certificate somebody has given."""
 
     devices: Devices
+    certificates: Certificates
     hubs: IotHubRegistries
     linked: LinkedHubs
     taking_in: TakingIn
@@ -87,7 +89,7 @@ class HubIdentities:
         if await self.devices.get(registration_id) is not None:
             return None
         place = hub, identity.device_id
-        listed = await self.taking_in.certificates.get(names.serial_text(certificate.serial_number))
+        listed = await self.certificates.get(names.serial_text(certificate.serial_number))
         if listed is not None and listed.record.state is CertificateState.REVOKED and not listed.record.subject:
             return await self._revoked(registration_id, place, identity, listed.record)
         found = FoundCertificate(certificate=certificate, where="a file", cause=CAUSE)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.arrivals import Arrivals
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.linked_hubs import LinkedHubs
+    from shared.workflows.devices.own_entries import OwnEntries
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
     from shared.workflows.reconciliation.enrollments import EnrollmentLook
@@ -56,6 +57,7 @@ class DeviceLook:
     linked: LinkedHubs
     enrollments: EnrollmentLook
     converger: DeviceConverger
+    own_entries: OwnEntries
     arrivals: Arrivals
     clock: Clock
 
@@ -131,7 +133,7 @@ class DeviceLook:
 
     async def given(self, record: DeviceRecord) -> Given:
         """Give what a device's own entry in DPS is to have."""
-        return await self.converger.own_entries.given(record)
+        return await self.own_entries.given(record)
 
     async def identity(self, hub: str, device_id: str, budget: Budget) -> HubIdentity | None:
         """Read an identity."""

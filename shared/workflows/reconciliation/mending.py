@@ -27,7 +27,7 @@ from shared.errors import Conflict, NotFound, Overtaken, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.stand_ins import stand_in
-from shared.workflows.devices.bundles import bundle_name, secret_name
+from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.reconciliation.budget import Budget
@@ -372,8 +372,7 @@ class Mending:
         name = bundle_name(registration_id, serial_number)
         if await self.bundle_look.is_unknown(serial_number):
             # Whatever is in it: it may not be a bundle of the app's at all.
-            await self.bundles.discard(name)
-            await self.bundles.secrets.delete(secret_name(serial_number))
+            await self.bundles.erase(name)
         else:
             await self.bundles.delete_key(name)
 

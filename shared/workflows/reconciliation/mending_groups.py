@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.table import Versioned
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.groups.checks import GroupChecks
     from shared.workflows.groups.convergence import GroupConverger
     from shared.workflows.intake.outbox import Clock
@@ -36,6 +37,7 @@ class GroupMending:
     """Sees to findings about groups, one at a time; errors are those of :meth:`Mending.carry_out`."""
 
     groups: Groups
+    authorities: CertificateAuthorities
     provisioning: ProvisioningService
     converger: GroupConverger
     checks: GroupChecks
@@ -77,7 +79,7 @@ class GroupMending:
         if record.ca_references is not None:
             return reference_attestation(record.ca_references.primary, record.ca_references.secondary)
         names = [each for each in (record.previous_issuer, record.issuer) if each]
-        issuers = [await self.converger.authorities.load(each) for each in names]
+        issuers = [await self.authorities.load(each) for each in names]
         return x509_attestation(*(each.certificate for each in issuers)) if issuers else None
 
     async def _put(self, finding: FindingRecord, entry: Entry) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.ledger.findings import Reconciliations
     from shared.ledger.table import Versioned
     from shared.workflows.reconciliation.budget import Budget, Share, Spent
+    from shared.workflows.reconciliation.enrollments import OurAuthorities
 
 _log = logging.getLogger(__name__)
 _KEPT = timedelta(days=30)
@@ -48,12 +49,14 @@ class Reconciler(FindingActs):
     """Begins passes, carries them on, and keeps what they find.
 
     Attributes:
+        ours: are read anew for each step.
         interval: from the end of one pass to the next; ``None`` for passes on request only.
         pause: waits for so many seconds.
     """
 
     passes: Reconciliations
     share: Share
+    ours: OurAuthorities
     interval: timedelta | None
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _turns: Turns = field(default_factory=Turns)
@@ -68,9 +71,9 @@ class Reconciler(FindingActs):
         Raises:
             NotFound: the ledger does not have the group or the device, so nothing would be compared.
         """
-        if enrollment_group is not None and await self.walk.groups.groups.get(enrollment_group) is None:
+        if enrollment_group is not None and await self.groups.get(enrollment_group) is None:
             raise NotFound.because(f"the enrollment group {enrollment_group!r} does not exist", field="enrollmentGroup")
-        if registration_id is not None and await self.walk.devices.get(registration_id) is None:
+        if registration_id is not None and await self.devices.get(registration_id) is None:
             raise NotFound.because(f"the device {registration_id!r} does not exist", field="registrationId")
         now = self.clock()
         record = ReconciliationRecord(
@@ -178,7 +181,7 @@ class Reconciler(FindingActs):
         self, known: Versioned[ReconciliationRecord], spent: Sequence[Spent]
     ) -> Versioned[ReconciliationRecord] | None:
         record, budget = known.record, self.share.budget(spent, self.clock())
-        self.walk.enrollments.ours.forget()
+        self.ours.forget()
         if record.registration_id is not None and record.stage is Stage.DEVICES:
             step = await self._look_at_device(record, record.registration_id, budget)
         elif record.stage is Stage.GONE:

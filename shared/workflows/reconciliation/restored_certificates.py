@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.lost_certificates import LostCertificate
 from shared.domain.restoration import CAUSE
 from shared.evidence.leaves import read_entry
-from shared.evidence.tiles import WIDTH
 from shared.workflows.devices.bundles import BUNDLES, Bundle, bundle_name
 from shared.workflows.many import AT_ONCE, in_parts
 from shared.workflows.reconciliation.taking_in import FoundCertificate
@@ -117,17 +116,15 @@ class RestoredCertificates:
         """
         if self.log is None:
             return False
-        head = (await self.log.storage.head()).head
         since = since - _SLACK if since else datetime.min.replace(tzinfo=UTC)
-        last, is_older = head.size, False
-        while last > 0 and not is_older:
-            first = max(0, last - WIDTH)
-            entries = [read_entry(each) for each in await self.log.storage.entries(head, first, last)]
+        async for some in self.log.backwards():
+            entries = [read_entry(each) for each in some]
             # An act has the time at which it was asked for, and may have been done, and logged, long after.
             kept = [each for each in entries if each["type"] == "act" or datetime.fromisoformat(each["at"]) >= since]
             self.logged[:0] = kept
-            last, is_older = first, len(kept) < len(entries)
-        return is_older
+            if len(kept) < len(entries):
+                return True
+        return False
 
     async def _of_all_bundles(self) -> AsyncIterator[str]:
         names = await self.blobs.names(BUNDLES, "")

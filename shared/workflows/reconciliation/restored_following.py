@@ -14,6 +14,7 @@ from shared.errors import Deferred, Rejected
 from shared.workflows.many import AT_ONCE, gathered
 
 if TYPE_CHECKING:
+    from shared.ledger.authorities import Authorities
     from shared.ledger.devices import Devices
     from shared.workflows.authorities.convergence import AuthorityConverger
     from shared.workflows.authorities.loading import CertificateAuthorities
@@ -26,6 +27,7 @@ class RestoredFollowing:
     """Converges what a restoration has changed, or one that broke off: the ledger's rows and notes tell."""
 
     authorities: CertificateAuthorities
+    records: Authorities
     devices: Devices
     converger: DeviceConverger
     authority_converger: AuthorityConverger
@@ -57,9 +59,9 @@ class RestoredFollowing:
     async def end_turns(self) -> None:
         """Take the turns of making lists from whoever broke off; somebody who is only slow makes his list again."""
         for name in [each.name async for each in self.authorities.list() if each.list_making is not None]:
-            known = await self.authorities.records.get(name)
+            known = await self.records.get(name)
             if known is not None:
-                await self.authorities.records.try_replace(known, known.record.changed(list_making=None))
+                await self.records.try_replace(known, known.record.changed(list_making=None))
 
     async def follow(self) -> tuple[list[Exception], list[str]]:
         """Have everything follow what was changed: CAs one after the other, since one hangs on another, then devices.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import RevocationRecord
+    from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ports.blobs import Blobs
@@ -56,6 +57,7 @@ class RestoredRevocations:
     """
 
     authorities: CertificateAuthorities
+    records: Authorities
     certificates: Certificates
     devices: Devices
     blobs: Blobs
@@ -204,7 +206,7 @@ class RestoredRevocations:
         Returns:
             What became of it, and whether nothing is left to do when this is run again.
         """
-        known, subject = await self.authorities.records.get(record.subject), record.subject
+        known, subject = await self.records.get(record.subject), record.subject
         if known is None or known.record.serial_number != listed.serial_number:
             return (
                 f"certificate {listed.serial_number} ({record.kind} {subject!r}) is on the list of {name!r} again: "
@@ -212,9 +214,7 @@ class RestoredRevocations:
             ), True
         wanted = Wanted(request=f"{CAUSE}-{listed.serial_number}", action=AuthorityAction.REVOKE, reason=listed.reason)
         try:
-            await change_authority(
-                self.authorities.records, subject, lambda present: decided(present, wanted, listed.revoked_at)
-            )
+            await change_authority(self.records, subject, lambda present: decided(present, wanted, listed.revoked_at))
         except Conflict as refusal:
             return f"{subject}: the CA's certificate is on the list of {name!r}: {refusal}", True
         except Deferred as refusal:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.ledger.audit_log import AuditTable
+    from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.groups import Groups
@@ -63,6 +64,7 @@ class Restoration:
     """
 
     authorities: CertificateAuthorities
+    records: Authorities
     certificates: Certificates
     devices: Devices
     groups: Groups
@@ -88,12 +90,12 @@ class Restoration:
         Raises:
             ExceptionGroup: services did not answer. What was done stays, and the next run goes on.
         """
-        begun = await self.epochs.rows.restoration()
+        begun = await self.epochs.restoration()
         # A copy may have the row of a restoration that had still to follow when it was made: that was another ledger's.
         if begun is None or not begun.record.accepted or await self.epochs.fault() is not None:
             async for line in self._complete():
                 yield line
-        begun = await self.epochs.rows.restoration()
+        begun = await self.epochs.restoration()
         following = self._following
         await following.end_turns()
         failures, waiting = await following.follow()
@@ -116,6 +118,7 @@ class Restoration:
         self.since = self.since or begun.since
         revocations = RestoredRevocations(
             authorities=self.authorities,
+            records=self.records,
             certificates=self.certificates,
             devices=self.devices,
             blobs=self.blobs,
@@ -137,6 +140,7 @@ class Restoration:
     def _following(self) -> RestoredFollowing:
         return RestoredFollowing(
             authorities=self.authorities,
+            records=self.records,
             devices=self.devices,
             converger=self.converger,
             authority_converger=self.authority_converger,
@@ -229,7 +233,7 @@ class Restoration:
                     yield f"the enrollment group {group_id!r} is in DPS, and deleted in the ledger: delete it there"
 
     async def _jump(self, name: str, number: int) -> str:
-        records, present = self.authorities.records, number
+        records, present = self.records, number
         while present < number + JUMP:  # else an earlier run, or another one, was here
             known = await records.get(name)
             if known is None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.authorities import AuthorityLook
     from shared.workflows.reconciliation.budget import Budget
@@ -63,6 +64,7 @@ class Walk:
     devices: Devices
     provisioning: ProvisioningService
     hubs: IotHubRegistries
+    linked: LinkedHubs
     look: DeviceLook
     authorities: AuthorityLook
     groups: GroupLook
@@ -147,7 +149,7 @@ class Walk:
 
     async def _compared(self, place: ReconciliationRecord) -> list[GroupRecord]:
         only = place.enrollment_group
-        return [each async for each in self.groups.groups.list() if only in {None, each.enrollment_group}]
+        return [each async for each in self.groups.known() if only in {None, each.enrollment_group}]
 
     # --- individual enrollments ---
 
@@ -332,7 +334,7 @@ class Walk:
 
     def looks(self, budget: Budget, hubs: Iterable[str] = ()) -> float:
         """Tell how many devices may be looked at alone that are in these hubs."""
-        return budget.looks({*hubs, *self.look.linked.known})
+        return budget.looks({*hubs, *self.linked.known})
 
     # --- bundles ---
 

@@ -20,19 +20,22 @@ from shared.workflows.reconciliation.passes import Reconciler
 from shared.workflows.reconciliation.walking import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from shared.domain.audit_entries import AuditedAct
     from shared.ledger.stores import Ledger
+    from shared.ports.blobs import Blobs
+    from shared.ports.ca_certificates import CaCertificates
     from shared.ports.hubs import IotHubRegistries
     from shared.ports.provisioning import ProvisioningService
+    from shared.ports.vault import VaultSecrets
     from shared.settings import Settings
     from shared.workflows.authorities.keys import AuthorityKeys
+    from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.possession import Possession
     from shared.workflows.devices.arrivals import Arrivals
     from shared.workflows.devices.bundles import Bundles
-    from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.devices.linked_hubs import LinkedHubs
+    from shared.workflows.devices.converging import Converging
     from shared.workflows.groups.wiring import GroupWorkflows
     from shared.workflows.intake.outbox import Clock, Outbox
 
@@ -41,11 +44,14 @@ def reconciler(
     ledger: Ledger,
     *,
     bundles: Bundles,
+    blobs: Blobs,
+    secrets: VaultSecrets,
     keys: AuthorityKeys,
-    linked: LinkedHubs,
+    authorities: CertificateAuthorities,
     provisioning: ProvisioningService,
+    ca_certificates: Sequence[CaCertificates],
     hubs: IotHubRegistries,
-    converger: DeviceConverger,
+    converging: Converging,
     arrivals: Arrivals,
     group_work: GroupWorkflows,
     possession: Possession,
@@ -58,12 +64,15 @@ def reconciler(
 
     Args:
         ledger: the stores.
-        bundles: those that are stored, with the passwords of their keys.
+        bundles: those that are stored.
+        blobs: that have them.
+        secrets: the passwords of their keys.
         keys: of all CAs.
-        linked: the hubs that devices may be in.
+        authorities: all CAs.
         provisioning: the DPS.
+        ca_certificates: the services that possession of a CA's key is proved to.
         hubs: the hubs' registries.
-        converger: has the services follow a device.
+        converging: has the services follow a device.
         arrivals: completes renewals whose device has come.
         group_work: checks what is asked of groups, and has DPS follow them.
         possession: proves it to the services that want it proved.
@@ -73,11 +82,12 @@ def reconciler(
         clock: gives the present time.
     """
     devices, groups, records, table = ledger.devices, ledger.groups, ledger.authorities, ledger.table("findings")
-    findings = Findings(table)
+    findings, converger, linked = Findings(table), converging.converger, converging.linked
+    ours = OurAuthorities(records=records, groups=groups)
     enrollments = EnrollmentLook(
         devices=devices,
         certificates=ledger.certificates,
-        ours=OurAuthorities(records=records, groups=groups),
+        ours=ours,
         findings=findings,
         provisioning=provisioning,
         clock=clock,
@@ -89,6 +99,7 @@ def reconciler(
         linked=linked,
         enrollments=enrollments,
         converger=converger,
+        own_entries=converging.own_entries,
         arrivals=arrivals,
         clock=clock,
     )
@@ -102,8 +113,8 @@ def reconciler(
         clock=clock,
     )
     bundle_look = BundleLook(
-        blobs=bundles.blobs,
-        secrets=bundles.secrets,
+        blobs=blobs,
+        secrets=secrets,
         certificates=ledger.certificates,
         devices=devices,
         expiry=ledger.expiry,
@@ -113,8 +124,9 @@ def reconciler(
         devices=devices,
         provisioning=provisioning,
         hubs=hubs,
+        linked=linked,
         look=look,
-        authorities=AuthorityLook(records=records, keys=keys, ca_certificates=possession.services, clock=clock),
+        authorities=AuthorityLook(records=records, keys=keys, ca_certificates=ca_certificates, clock=clock),
         groups=GroupLook(groups=groups, records=records, provisioning=provisioning),
         enrollments=enrollments,
         identities=identities,
@@ -126,6 +138,7 @@ def reconciler(
         devices=devices,
         groups=GroupMending(
             groups=groups,
+            authorities=authorities,
             provisioning=provisioning,
             converger=group_work.converger,
             checks=group_work.checks,
@@ -147,11 +160,15 @@ def reconciler(
     )
     return Reconciler(
         findings=findings,
+        devices=devices,
+        groups=groups,
+        authorities=records,
         passes=Reconciliations(table),
         walk=walk,
         mending=mending,
         outbox=outbox,
         share=Share(percent=settings.reconciliation_percent, hub_units=settings.hub_units),
+        ours=ours,
         policies=settings.reconciliation_policy,
         took_effect=took_effect,
         interval=settings.reconciliation_interval,

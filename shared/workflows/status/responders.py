@@ -149,7 +149,7 @@ class KeptResponders:
         record = row.record
         wrapped = WrappedKey.from_text(record.wrapped_key)
         unwrap = partial(self.vault.unwrap, wrapped.wrapping_key)
-        key = await self.vault.threads.run(unwrap_key, wrapped, name=_bound_name(name), unwrap=unwrap)
+        key = await self.vault.run(unwrap_key, wrapped, name=_bound_name(name), unwrap=unwrap)
         return Responder(load_certificates(record.certificate.encode())[0], key)
 
 
@@ -202,7 +202,7 @@ class ResponderUpkeep:
         authority = await self.authorities.loaded(name)
         responder = await _made(self.issuance, authority, IN_LEDGER)
         wrapping_key = await vault.wrapping_key(WRAPPING_KEY)
-        wrapped = await vault.threads.run(
+        wrapped = await vault.run(
             wrap_key,
             responder.key,
             name=_bound_name(name),

@@ -18,6 +18,7 @@ from shared.workflows.status.revocation_lists import RevocationLists
 if TYPE_CHECKING:
     from shared.ledger.stores import Ledger
     from shared.ports.blobs import Blobs
+    from shared.ports.evidence import EvidenceLog
     from shared.ports.queues import Queues
     from shared.ports.vault import VaultKeys
     from shared.settings import Settings
@@ -48,6 +49,7 @@ def status_workflows(
     lists: RevocationLists | None,
     authorities: CertificateAuthorities,
     issuance: Issuance,
+    log: EvidenceLog,
     responder_keys: VaultKeys,
     blobs: Blobs,
     queues: Queues,
@@ -67,7 +69,7 @@ def status_workflows(
         settings=settings,
         clock=clock,
         reads_only=settings.zone not in SIGNING,
-        log=issuance.log,
+        log=log,
     )
     imported = ImportedLists(records=records, rows=ImportedListRows(ledger.table("issuers")), blobs=blobs, clock=clock)
     return StatusWorkflows(

@@ -28,6 +28,8 @@ from tests.world.storage import Blobs, Table
 from tests.world.world import InPlace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from shared.domain.epochs import LogMark
@@ -46,6 +48,9 @@ class Vault:
         self._conductor = conductor
         self.threads = InPlace("vault", 1)
         self.signed = 0
+
+    async def run[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.threads.run(call, *args, **kwargs)
 
     async def get_or_create(self, name: str, algorithm: str) -> tuple[str, ec.EllipticCurvePublicKey]:
         async with self._conductor.step("vault.get_or_create", "vault"):
