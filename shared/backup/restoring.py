@@ -142,8 +142,9 @@ class Restore:
         """Have the next run go on at once: this one has failed, and gives no further sign of life."""
         held = self._held
         if held is not None:
-            with suppress(Exception):  # what it failed of is told; without this the next run waits for a minute
-                await self.rows.try_hold(held, held.record.changed(seen_at=self.clock() - HELD_FOR))
+            with suppress(Exception):
+                # What it failed of is told. Without this, or if others have the row, the next run waits for a minute.
+                _ = await self.rows.try_hold(held, held.record.changed(seen_at=self.clock() - HELD_FOR))
 
     # --- what is written ---
 
@@ -161,7 +162,8 @@ class Restore:
     async def _write(self, together: Sequence[StoredRow] | StoredBlob) -> None:
         if isinstance(together, StoredBlob):
             metadata, kind = together.metadata, "application/octet-stream"
-            await self.blobs.create(
+            # What is there is from a run before, or newer than the archive, as a list may be: it stays.
+            _ = await self.blobs.create(
                 together.container, together.name, together.content, content_type=kind, metadata=metadata
             )
             return

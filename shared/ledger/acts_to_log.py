@@ -25,7 +25,7 @@ class ActsToLog:
 
     async def add(self, record: ActToLog) -> None:
         """Have an act wait; one that waits already is the same."""
-        await self._waiting.try_insert(record)
+        _ = await self._waiting.try_insert(record)  # it is there: it was left before, and is logged once
 
     async def waiting(self, size: int) -> Sequence[ActToLog]:
         """List so many that wait."""
@@ -38,7 +38,7 @@ class ActsToLog:
 
     async def mark(self, act: str) -> None:
         """Note that an act is in the log; a mark that is there already says the same."""
-        await self._marks.try_insert(ActInLog(act=act))
+        _ = await self._marks.try_insert(ActInLog(act=act))  # it is there: others have marked it
 
     async def remove(self, act: str) -> None:
         """Have an act wait no more."""

@@ -107,7 +107,7 @@ class AuditTable:
         if await self._list(_ALL).has(_row(entry)):
             if entry.outcome in _ENDS:
                 end = AuditEnd(entry_id=entry.entry_id, outcome=entry.outcome, at=entry.at, reason=entry.reason)
-                await self._ends.try_insert(end)
+                _ = await self._ends.try_insert(end)  # it is there: the time at which it was written first counts
             return
         # The list of all comes last: an entry that is in it can be found by whatever it is about.
         await asyncio.gather(*(self._list(place).note(_row(entry)) for place in _places(entry)))

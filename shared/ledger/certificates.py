@@ -101,12 +101,18 @@ class Certificates:
     async def enter_all_in_force(self, entries: Sequence[InForceRecord]) -> None:
         """Put certificates that are to be recorded into the index of their issuer, which they have in common."""
         for some in batched(entries, TRANSACTION_LIMIT, strict=False):
-            await self._in_force.write_together([Put(keyed(each.issuer, each.serial_number, each)) for each in some])
+            # A put meets no state that could refuse it.
+            _ = await self._in_force.write_together(
+                [Put(keyed(each.issuer, each.serial_number, each)) for each in some]
+            )
 
     async def leave_all_in_force(self, issuer: str, serial_numbers: Sequence[str]) -> None:
         """Take certificates that were not recorded out of the index; who entered them does so, and nobody else."""
         for some in batched(serial_numbers, TRANSACTION_LIMIT, strict=False):
-            await self._in_force.write_together([Delete({"PartitionKey": issuer, "RowKey": each}) for each in some])
+            deletes = [Delete({"PartitionKey": issuer, "RowKey": each}) for each in some]
+            if await self._in_force.write_together(deletes) is None:  # one of them has left before, so none was deleted
+                for each in some:
+                    await self.leave_in_force(issuer, each)
 
     async def leave_in_force(self, issuer: str, serial_number: str) -> None:
         """Take a certificate that nobody will use again out of the index; one that stays by mistake does no harm."""

@@ -95,7 +95,8 @@ class ChangeNotes:
         now = self.clock()
         notes = [ChangeNote(registration_id=each, since=now) for each in dict.fromkeys(registration_ids)]
         for some in batched(notes, TRANSACTION_LIMIT, strict=False):
-            await self._table.write_together([Put(keyed(_PARTITION, note.row, note)) for note in some])
+            # A put meets no state that could refuse it.
+            _ = await self._table.write_together([Put(keyed(_PARTITION, note.row, note)) for note in some])
         if not expected:
             return
         if len(self._announced) > _MEMORY:

@@ -260,7 +260,8 @@ class Devices:
         place = _claimed(device_id.lower())
         claim = await self._claims.get(*place)
         if claim is not None and claim.record.registration_id == registration_id:
-            await self._table.delete_unchanged(*place, claim.etag)
+            # A claim is never written anew: one that has changed was released, and taken by whoever wants it now.
+            _ = await self._table.delete_unchanged(*place, claim.etag)
 
 
 def _asked(before: DeviceRecord | None, record: DeviceRecord) -> DeviceRecord:

@@ -251,7 +251,7 @@ class Projection:
             for thumbprint, registration_id in thumbprints.items()
         ]
         for some in _parts(rows):
-            await self._table.write_together(some)
+            _ = await self._table.write_together(some)  # a put meets no state that could refuse it
 
     async def filled(self) -> str | None:
         """Tell from where on devices may be missing that were there before the directory; ``None`` if none are."""

@@ -63,4 +63,5 @@ class EpochRows:
 
     async def end_restoration(self, known: Versioned[RestorationRecord]) -> None:
         """Say that one has ended, unless its row has changed since it was read."""
-        await self._table.delete_unchanged(*RESTORATION, known.etag)
+        # One that has changed is carried on by another run, which ends it.
+        _ = await self._table.delete_unchanged(*RESTORATION, known.etag)

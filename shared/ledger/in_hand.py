@@ -43,7 +43,7 @@ class InHandRows:
         """Enter what a worker has taken, and what it is done with: one write for a hundred."""
         steps: list[Step] = [Put(self._messages.row(each)) for each in taken]
         for some in batched(steps, TRANSACTION_LIMIT, strict=False):
-            await self._table.write_together(list(some))
+            _ = await self._table.write_together(list(some))  # a put meets no state that could refuse it
         for ids in batched(done, TRANSACTION_LIMIT, strict=False):
             deletes = [Delete({"PartitionKey": worker, "RowKey": each}) for each in ids]
             if await self._table.write_together(deletes) is None:  # somebody has taken them for left behind

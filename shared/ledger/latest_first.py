@@ -119,7 +119,7 @@ class LatestFirst[E: Record]:
         """Replace an entry, unless it is another one by now."""
         known = await self._rows.get(*self._key(entry))
         if known is not None and known.record == entry:
-            await self._rows.try_replace(known, changed)
+            _ = await self._rows.try_replace(known, changed)  # it is another by now
 
     def _key(self, entry: E) -> tuple[str, str]:
         return self._partition, _row(*self._place(entry))

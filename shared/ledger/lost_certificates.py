@@ -29,7 +29,7 @@ class LostCertificates:
 
     async def name(self, record: LostCertificate) -> None:
         """Name one as lost; one that is named already stays as it is."""
-        await self._rows.try_insert(record)
+        _ = await self._rows.try_insert(record)  # it is there: since when it is lost stays as it was said first
 
     async def all(self) -> list[LostCertificate]:
         """List those that are named."""

@@ -186,7 +186,7 @@ class Orders:
             for batch in _transactions(rows):
                 if not await self._lines.insert_together(batch):
                     for row in batch:
-                        await self._lines.insert(row)
+                        _ = await self._lines.insert(row)  # it is there from before, and may be carried out already
 
     async def get_line(self, order_id: str, line: int) -> Versioned[OrderLine] | None:
         """Find one line."""

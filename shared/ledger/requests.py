@@ -252,7 +252,8 @@ class Requests:
         parts = self._of(note.kind).parts
         known = await parts.get(_partition_of(note), note.key)
         if known is not None and known.record.state is PartState.OPEN:
-            await parts.try_replace(known, known.record.changed(noted_at=self._clock()))
+            # Whoever has changed it meanwhile has heard of the part later than this.
+            _ = await parts.try_replace(known, known.record.changed(noted_at=self._clock()))
 
     async def _note_part(self, note: PartNote) -> None:
         """Have a part counted as it is, if it is not yet, or as something later."""

@@ -25,12 +25,14 @@ class Shape:
         does: it has methods.
         bases: full names of the classes that it is made of.
         fields: by name, the full names of the classes in the annotation.
+        answers: by name, what the methods give, as it is annotated.
     """
 
     works: bool
     does: bool
     bases: set[str]
     fields: dict[str, set[str]] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
 
 
 class Code:
@@ -102,6 +104,7 @@ class Code:
             does=bool(called),
             bases={each for base in node.bases for each in self._classes(base, names)},
         )
+        shape.answers = {each.name: ast.unparse(each.returns) for each in called if each.returns}
         for each in node.body:
             match each:
                 case ast.AnnAssign(target=ast.Name(id=name)):
@@ -141,6 +144,36 @@ class Code:
                 if any(map(self.works, third)) and any(self.works(each) for classes in before for each in classes):
                     places.append((node.lineno, ast.unparse(node)))
         return [f"{line}: {text}" for line, text in sorted({*places})]
+
+    def answer_of(self, name: str, method: str) -> str | None:
+        """Give what a method of a class gives, as it is annotated; ``None`` if the class does not have it."""
+        shape = self._shapes.get(name)
+        if shape is None:
+            return None
+        inherited = (self.answer_of(base, method) for base in shape.bases)
+        return shape.answers.get(method) or next(filter(None, inherited), None)
+
+    def awaited(self, module: str) -> Iterator[tuple[ast.stmt, str, set[tuple[str, str]]]]:
+        """Give the statements that await a method and keep nothing of its answer.
+
+        Yields:
+            The statement, the method's name, and the classes that it may be of, each with what it gives.
+        """
+        names = self._names[module]
+        for function, owner in _functions(self._modules[module], None):
+            here = self._known_in(function, names, f"{module}.{owner}" if owner else None)
+            for node in ast.walk(function):
+                match node:
+                    case (
+                        ast.Expr(value=ast.Await(value=ast.Call(func=ast.Attribute() as called)))
+                        | ast.Assign(
+                            targets=[ast.Name(id="_")],
+                            value=ast.Await(value=ast.Call(func=ast.Attribute() as called)),
+                        )
+                    ):
+                        of = self._of(called.value, here, names)
+                        answers = {(each, self.answer_of(each, called.attr)) for each in of}
+                        yield node, called.attr, {(each, answer) for each, answer in answers if answer}
 
     def _known_in(self, function: _Function, names: Mapping[str, str], owner: str | None) -> dict[str, set[str]]:
         """Give the classes of what has a name in a function."""

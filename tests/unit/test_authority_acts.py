@@ -25,6 +25,7 @@ from shared.domain.requests import Progress, RequestState, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.requests import Requests
+from shared.workflows.authorities.changes import change
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.many import pages
@@ -817,6 +818,29 @@ async def test_a_renewed_root_has_a_new_certificate_for_its_name_and_key_and_the
     assert loaded.issuer.chain[-1] == new
     await act(scene, "root", AuthorityAction.REVOKE, reason="keyCompromise")
     assert service.certificates == {}
+
+
+@pytest.mark.parametrize("raised", [ConnectionError, Deferred])
+async def test_a_list_that_is_made_beside_a_renewal_does_not_hold_up_the_next_one(raised: type[Exception]) -> None:
+    """Both have a turn in the row of the CA. Who has lost the row to a list ends its own turn in it all the same."""
+    scene = await scene_with_line()
+    worker = scene.worker()
+    logged = worker.log.append
+
+    async def append(entry: bytes) -> int | None:
+        await change(scene.records, "root", lambda record: record.changed(crl_number=record.crl_number + 1))
+        if raised is ConnectionError:
+            raise ConnectionError("no answer")
+        return await logged(entry)
+
+    worker.log.append = append  # type: ignore[method-assign]
+    body = {"requestId": "renew-root", "name": "root", "action": "renew", "validityDays": 7000}
+    with pytest.raises(raised):
+        await worker.acts.carry_out(parse(AuthorityAct, body))
+    record = await record_of(scene, "root")
+    assert (record.making, record.further_certificates) == (None, None)
+    await renew(scene, "root", validityDays=7000)
+    assert (await record_of(scene, "root")).further_certificates == record.certificate
 
 
 async def test_a_group_s_ca_is_renewed_with_a_new_key_by_rolling_the_group() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.certificates import InForceRecord
 from shared.domain.devices import DeviceRecord, Doors
 from shared.domain.held_certificates import CertificateSummary
 from shared.domain.listing import state_place
@@ -19,6 +20,7 @@ from shared.domain.rejections import rejection_id
 from shared.domain.requests import RequestRecord, RequestState, queued
 from shared.domain.upkeep import converged
 from shared.domain.words import DeviceState, RegisterBy, RevocationReason
+from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
 from shared.ledger.directory import Directory, Projection, Start
@@ -147,6 +149,20 @@ def test_certificates_keep_their_times() -> None:
 def test_a_rejection_has_the_same_id_on_every_delivery() -> None:
     """The id of a rejection follows from the message, so a redelivery records nothing twice."""
     assert rejection_id(NOW, "q", "m") == rejection_id(NOW, "q", "m") != rejection_id(NOW, "q", "n")
+
+
+async def test_certificates_that_were_not_recorded_leave_the_index_though_one_of_them_has_left_before() -> None:
+    """A transaction that deletes a row which is gone deletes none of the others."""
+    table: Any = Table("inforce", Conductor())
+    certificates = Certificates(certificates=table, revocations=table, in_force=table)
+    entries = [
+        InForceRecord(serial_number=f"{number:040x}", issuer="ca", subject=f"d{number}", until=NOW + timedelta(days=1))
+        for number in range(3)
+    ]
+    await certificates.enter_all_in_force(entries)
+    await certificates.leave_in_force("ca", entries[1].serial_number)
+    await certificates.leave_all_in_force("ca", [each.serial_number for each in entries])
+    assert await certificates.count_in_force("ca", NOW, limit=5) == 0
 
 
 async def test_a_device_is_found_by_the_state_that_it_shows() -> None:

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.contracts.authorities import AuthorityAct
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
-from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState
+from shared.domain.authorities import AuthorityAction, AuthorityChange, AuthorityState, ListMaking
 from shared.domain.callers import Actor, CallerKind
+from shared.domain.certificates import CertificateState
 from shared.domain.devices import Doors
 from shared.domain.entry_changes import decided, wish_of
 from shared.domain.entry_wishes import EntryChange
@@ -36,8 +37,11 @@ from shared.pki import names
 from shared.pki.list_checks import listed_serial_numbers
 from shared.pki.revocation_lists import RevokedCertificate, build_crl, encode_entry
 from shared.ports.blobs import StoredBlob
+from shared.restoration import restoration_of
 from shared.workflows.authorities.changes import change
 from shared.workflows.devices.changes import unsettled
+from shared.workflows.reconciliation.restored_following import RestoredFollowing
+from shared.workflows.reconciliation.restored_revocations import RestoredRevocations
 from shared.workflows.reconciliation.restoring import Restoration
 from shared.workflows.reconciliation.taking_in import TakingIn
 from tests.pki.hierarchy import NOW, hierarchy
@@ -1288,6 +1292,71 @@ async def test_a_ca_that_was_revoked_after_the_copy_is_revoked_again() -> None:
     assert (record.state, record.change) == (AuthorityState.REVOKED, None)
     assert await on_the_list(subject, record.serial_number or "")
     assert about(await subject.take_back(), LINE_CA) == []
+
+
+async def test_the_certificate_of_a_revoked_ca_is_revoked_though_somebody_else_writes_its_row_meanwhile() -> None:
+    """Nobody would come again to it when the ledger signs again, and OCSP answers by that row."""
+    subject = await ca_revoked()
+    serial = (await subject.authority(LINE_CA)).serial_number or ""
+    table, others = subject.table("identities"), ["opened"]
+    replace = table.replace
+
+    async def overtaken(values: Mapping[str, Any], etag: str) -> str | None:
+        if values["RowKey"] == f"c:{serial}" and others:
+            row = await table.get(values["PartitionKey"], values["RowKey"])
+            assert row is not None
+            await replace({**row.values, "cause": others.pop()}, row.etag)
+        return await replace(values, etag)
+
+    table.replace = overtaken  # type: ignore[method-assign]
+    subject.app = subject.worker()
+    every = restoration_of(subject.app)
+    revocations = RestoredRevocations(
+        authorities=every.authorities,
+        records=every.records,
+        certificates=every.certificates,
+        devices=every.devices,
+        blobs=every.blobs,
+        taking_in=every.taking_in,
+        is_lost=False,
+        clock=every.clock,
+    )
+    revoked = await revocations.find()
+    async for _ in revocations.take_back(revoked, may_wait=False):
+        pass
+    known = await every.certificates.get(serial)
+    assert known is not None
+    assert (others, known.record.state, known.record.cause) == ([], CertificateState.REVOKED, "opened")
+
+
+async def test_the_turn_of_whoever_broke_off_is_ended_though_somebody_else_writes_the_row_meanwhile() -> None:
+    """Whoever makes the next list would wait for it."""
+    subject = await Deployment().begin("press")
+    making = ListMaking(number=7, token="t", until=NOW + timedelta(minutes=1))
+    await change(subject.app.authorities.records, LINE_CA, lambda record: record.changed(list_making=making))
+    table, others = subject.table("issuers"), ["told"]
+    replace = table.replace
+
+    async def overtaken(values: Mapping[str, Any], etag: str) -> str | None:
+        if values["RowKey"] == LINE_CA.lower() and others:
+            row = await table.get(values["PartitionKey"], values["RowKey"])
+            assert row is not None
+            await replace({**row.values, "problem": others.pop()}, row.etag)
+        return await replace(values, etag)
+
+    table.replace = overtaken  # type: ignore[method-assign]
+    every = restoration_of(subject.worker())
+    following = RestoredFollowing(
+        authorities=every.authorities,
+        records=every.records,
+        devices=every.devices,
+        converger=every.converger,
+        authority_converger=every.authority_converger,
+        clock=every.clock,
+    )
+    await following.end_turns()
+    record = await subject.authority(LINE_CA)
+    assert (others, record.list_making, record.problem) == ([], None, "told")
 
 
 async def test_a_list_that_is_lost_with_what_came_after_the_copy_is_named_and_numbers_jump_all_the_same() -> None:

@@ -7,6 +7,7 @@ made; and what is signed is entered there in the same write as what is still to 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,11 +16,12 @@ from shared import acting
 from shared.contracts.authorities import RenewedKey
 from shared.domain.authorities import AuthorityAction, AuthorityState, Making, ProofOfPossession
 from shared.domain.authority_acts import Wanted, certified, check_signs
-from shared.errors import Conflict, Rejected
+from shared.errors import Conflict, NotFound, Overtaken, Rejected
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.issuance import new_serial_number
 from shared.pki.issuer_limits import check_fit
+from shared.workflows.authorities.changes import change
 from shared.workflows.authorities.issuance import Signer
 from shared.workflows.authorities.issuance import Wanted as WantedCertificate
 from shared.workflows.authorities.loading import being_made
@@ -142,13 +144,23 @@ class AuthorityCertifying:
             wanted = certified(begun.record, self._wanted(act, making), fields, now)
         except Exception:
             await self.issuance.abandon(making.serial_number)
-            await self.records.try_replace(begun, begun.record.changed(making=None))
+            await self._end_turn(record.name, making)
             raise
         try:
             await self.records.replace(begun, wanted)
         except Stale:
             await self.issuance.abandon(making.serial_number)
+            await self._end_turn(record.name, making)
             raise being_made(record.name) from None
+
+    async def _end_turn(self, name: str, making: Making) -> None:
+        """Let others begin at once, whatever else has changed in the CA's row: its lists are made beside."""
+
+        def ended(present: AuthorityRecord) -> AuthorityRecord:
+            return present.changed(making=None) if present.making == making else present
+
+        with suppress(NotFound, Overtaken):  # the turn ends by itself as well
+            await change(self.records, name, ended)
 
     @staticmethod
     def _wanted(act: AuthorityAct, making: Making) -> Wanted:

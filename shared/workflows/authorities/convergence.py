@@ -175,9 +175,10 @@ class AuthorityConverger:
             return
         if await self.keys.holds(name, record.custody):
             problem = "its import broke off when its key was in the vault; import it again as before"
-            await self.records.try_replace(known, record.changed(problem=problem))
+            # One that has changed meanwhile is looked at by the next sweep, as it is then.
+            _ = await self.records.try_replace(known, record.changed(problem=problem))
             return
-        await self.records.withdraw(known)  # one that has changed meanwhile is not left lying any more
+        _ = await self.records.withdraw(known)  # one that has changed meanwhile is not left lying any more
 
     # --- acts ---
 

@@ -323,11 +323,11 @@ class AuthorityEndings:
             known = await self.certificates.get(entry.serial_number)
             if known is None:
                 # One that was never opened is not in the books; its serial number is not another's.
-                await self.certificates.try_add(entry)
+                _ = await self.certificates.try_add(entry)  # whoever was quicker: it is read again
                 continue
             present = known.record
             if present.state is CertificateState.RESERVED and present.subject == record.name:
-                await self.certificates.try_replace(known, entry)  # signed, and never opened
+                _ = await self.certificates.try_replace(known, entry)  # signed, and never opened; it is read again
                 continue
             if present.subject != record.name or present.state not in _MADE_REVOCABLE:
                 return  # another's, revoked already, or never made

@@ -241,7 +241,7 @@ class AuthorityInstallation:
         except Conflict:
             # Somebody brings the same CA along under another name at the same time, or it has a device's key. If the
             # row has changed, it is theirs who changed it.
-            await self.records.withdraw(known)
+            _ = await self.records.withdraw(known)
             raise
 
     async def _install(self, name: str, placed: Mapping[str, object]) -> AuthorityRecord:

@@ -188,7 +188,7 @@ class Issuance:
         known = await self.certificates.get(serial_number)
         if known is not None and known.record.state is CertificateState.RESERVED:
             # A row that has changed was abandoned by another worker: nothing else is done to it.
-            await self.certificates.try_replace(known, known.record.changed(state=CertificateState.ABANDONED))
+            _ = await self.certificates.try_replace(known, known.record.changed(state=CertificateState.ABANDONED))
 
 
 def made(reserved: CertificateRecord, certificate: x509.Certificate) -> CertificateRecord:

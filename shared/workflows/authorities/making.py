@@ -67,7 +67,7 @@ class AuthorityMaking:
         try:
             key = await self.keys.create(definition.name, definition.key_algorithm, definition.custody)
         except Rejected:
-            await self.records.withdraw(begun)  # one that has changed is another worker's
+            _ = await self.records.withdraw(begun)  # one that has changed is another worker's
             raise
         except Exception:
             await self._give_up(begun, making)
@@ -100,7 +100,8 @@ class AuthorityMaking:
     async def _give_up(self, begun: Versioned[AuthorityRecord], making: Making, *, problem: str | None = None) -> None:
         """Let others begin at once. If the row has changed, another worker has begun anew already."""
         await self.issuance.abandon(making.serial_number)
-        await self.records.try_replace(begun, begun.record.changed(making=None, problem=problem))
+        # Nobody else writes the row of a CA that is being made: it is not open, so no list is made beside.
+        _ = await self.records.try_replace(begun, begun.record.changed(making=None, problem=problem))
 
     async def _made(
         self, definition: AuthorityDefinition, record: AuthorityRecord, key: AuthorityKey

@@ -159,7 +159,8 @@ class Bundles:
     async def store(self, name: str, bundle: Bundle) -> None:
         """Store a bundle. Nobody else writes its blob: if it is there, an answer got lost and the SDK tried again."""
         metadata = {"serialnumber": bundle.summary.serial_number}
-        await self.blobs.create(BUNDLES, name, bundle.to_bytes(), content_type=_JSON, metadata=metadata)
+        # Its name has the serial number, which was drawn for it alone.
+        _ = await self.blobs.create(BUNDLES, name, bundle.to_bytes(), content_type=_JSON, metadata=metadata)
 
     async def find(self, name: str) -> Bundle | None:
         """Read a bundle, ``None`` if it does not exist."""

@@ -46,7 +46,8 @@ class OrderUploads:
         """
         await self.threads.run(_check, content, f"the body ({form})")
         name = _name(order_id, content, form)
-        await self.blobs.create(ORDERS, name, content, content_type=_TYPES[form], metadata={})
+        # Its name has the hash of its content: what is there is the same.
+        _ = await self.blobs.create(ORDERS, name, content, content_type=_TYPES[form], metadata={})
 
 
 def _name(order_id: str, content: bytes, form: str) -> str:

@@ -75,7 +75,7 @@ class KeyChanges:
             if known is None or change is None or change.announced is not None:
                 return await self._write_down(await self.signer.publish())
             announced = change.changed(announced=await self._announce(change))
-            await self.checkpoints.put(known, known.record.changed(change=announced))
+            _ = await self.checkpoints.put(known, known.record.changed(change=announced))  # it is read again
         raise Deferred("the log's checkpoint is being signed by others", retry_after=SOON)
 
     async def _announce(self, change: KeyChange) -> int:

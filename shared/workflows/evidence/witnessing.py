@@ -65,7 +65,7 @@ class Witnessing:
                 note=note, cosigned=note, cosigned_size=record.size, witnesses={**record.witnesses, **given}
             )
             # A newer checkpoint that was signed meanwhile is asked about the next time.
-            await self.checkpoints.put(known, changed)
+            _ = await self.checkpoints.put(known, changed)
         return len(given)
 
     async def _signed(self, record: CheckpointRecord, witness: Witness, size: int) -> str:

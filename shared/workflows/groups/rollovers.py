@@ -124,7 +124,7 @@ class Rollovers:
             return
         noted = known.record.rollover.changed(problem=problem)
         # If the row has changed, somebody is at the rollover; the next sweep sees whether the problem is still there.
-        await self.groups.try_replace(known, known.record.changed(rollover=noted))
+        _ = await self.groups.try_replace(known, known.record.changed(rollover=noted))
 
     async def describe(self, record: GroupRecord) -> dict[str, Any] | None:
         """Show how far a group's rollover is, ``None`` if it has none."""

@@ -281,11 +281,12 @@ class RejectedMessages:
         try:
             await self.outbox.send_again(claimed.record.queue, text, delay=delay or None)
         except Exception:
-            await self.rejections.try_replace(claimed, known.record)  # or, if that fails, too, it is free in a minute
+            # Only a call that came a minute later can have written meanwhile. If this fails, it is free in a minute.
+            _ = await self.rejections.try_replace(claimed, known.record)
             raise
         done = claimed.record.changed(state=RejectionState.REPLAYED)
         # Only a call that came a minute later can have written meanwhile, and it sends and marks the same.
-        await self.rejections.try_replace(claimed, done)
+        _ = await self.rejections.try_replace(claimed, done)
         return _described(done)
 
     async def _get(self, identifier: str) -> Versioned[RejectionRecord]:

@@ -131,7 +131,8 @@ class Adoption:
         """Enter a CA: what others read of it first, and its row at last."""
         record, now = self._record(found, others), self.clock()
         for certificate in all_certificates(record):
-            await self.certificates.try_add(book_entry(record, certificate, record.signed_by))
+            # It is there from a run that broke off.
+            _ = await self.certificates.try_add(book_entry(record, certificate, record.signed_by))
         await self.expiry.put(
             DueNotice.on(
                 first_warning(found.certificate.not_valid_after_utc, self.settings.authority_warnings),
@@ -142,9 +143,10 @@ class Adoption:
             )
         )
         if found.crl is not None:
-            await self.blobs.create(CRLS, f"{found.name}.crl", found.crl, content_type=CONTENT_TYPE, metadata={})
+            # The last list that there is: it is left as it is.
+            _ = await self.blobs.create(CRLS, f"{found.name}.crl", found.crl, content_type=CONTENT_TYPE, metadata={})
         await claim_key(self.public_keys, fingerprint(found.issuer.signing_key.public_key()), found.name, now)
-        await self.records.try_insert(record)
+        _ = await self.records.try_insert(record)  # another run has taken it over: nothing else makes CAs meanwhile
         await claim_identity(self.records, record.identity or "", found.name)
         thumbprint = names.sha256_thumbprint(found.certificate)
         return f"{found.name}: taken over, with its key in the vault and the certificate {thumbprint}"

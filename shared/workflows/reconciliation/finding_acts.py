@@ -316,7 +316,8 @@ class FindingActs:
     async def _change(self, finding_id: str, changes: dict[str, object]) -> None:
         known = await self.findings.get(finding_id)
         if known is not None:
-            await self.findings.try_replace(known, known.record.changed(**changes))
+            # Who has changed it says the same; else it is told again, by the same event.
+            _ = await self.findings.try_replace(known, known.record.changed(**changes))
 
     async def _tell(self, event: type[Drift], finding: FindingRecord) -> None:
         """Publish an event; the same one however often it is sent."""

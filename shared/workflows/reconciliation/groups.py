@@ -60,7 +60,8 @@ class GroupLook:
             return []
         if entry is not None and known.record.settled and known.record.entry_settings is None:
             # A group from before this was noted: from now on what it has is what it is to have.
-            await self.groups.try_replace(known, known.record.changed(entry_settings=kept_settings(entry)))
+            # If an act has changed it meanwhile, the next pass notes what DPS has then.
+            _ = await self.groups.try_replace(known, known.record.changed(entry_settings=kept_settings(entry)))
         return found
 
     async def unknown(self, budget: Budget) -> list[str]:

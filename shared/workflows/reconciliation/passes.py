@@ -86,7 +86,7 @@ class Reconciler(FindingActs):
             record = record.entered(Stage.DEVICES)
         elif enrollment_group is not None:
             record = record.entered(Stage.GROUPS)
-        await self.passes.try_insert(record)
+        _ = await self.passes.try_insert(record)  # its id was drawn: if it is there, an answer got lost
         return record
 
     async def begin_at_once(

@@ -6,11 +6,13 @@ Devices are seen to some at a time: each by itself, whatever becomes of the othe
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.domain.restoration import keeps_out
-from shared.errors import Deferred, Rejected
+from shared.errors import Deferred, NotFound, Rejected
+from shared.workflows.authorities.changes import change
 from shared.workflows.many import AT_ONCE, gathered
 
 if TYPE_CHECKING:
@@ -59,9 +61,8 @@ class RestoredFollowing:
     async def end_turns(self) -> None:
         """Take the turns of making lists from whoever broke off; somebody who is only slow makes his list again."""
         for name in [each.name async for each in self.authorities.list() if each.list_making is not None]:
-            known = await self.records.get(name)
-            if known is not None:
-                await self.records.try_replace(known, known.record.changed(list_making=None))
+            with suppress(NotFound):
+                await change(self.records, name, lambda present: present.changed(list_making=None))
 
     async def follow(self) -> tuple[list[Exception], list[str]]:
         """Have everything follow what was changed: CAs one after the other, since one hangs on another, then devices.

@@ -17,7 +17,7 @@ from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.restoration import CAUSE, found_revoked, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
-from shared.errors import Conflict, Deferred, Rejected
+from shared.errors import Conflict, Deferred, Overtaken, Rejected
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.devices.bundles import BUNDLES
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     type Listed = tuple[str, ListedCertificate]
     """The name of a CA, and what its list says of a certificate."""
+
+_ATTEMPTS = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,10 +148,28 @@ class RestoredRevocations:
             return None
         line, is_done = await self._revoke_authority(name, known.record, listed)
         await self._enter(name, listed)
-        ended = {"revoked_at": listed.revoked_at, "revocation_reason": RevocationReason(listed.reason)}
         if is_done:
-            await self.certificates.try_replace(known, known.record.changed(state=CertificateState.REVOKED, **ended))
+            await self._enter_revoked(listed)
         return line
+
+    async def _enter_revoked(self, listed: ListedCertificate) -> None:
+        """Have the row of a CA's certificate say that it is revoked; OCSP answers by that, and no later run would.
+
+        Raises:
+            Overtaken: others keep changing it.
+        """
+        for _ in range(_ATTEMPTS):
+            known = await self.certificates.get(listed.serial_number)
+            if known is None or known.record.state is CertificateState.REVOKED:
+                return
+            revoked = known.record.changed(
+                state=CertificateState.REVOKED,
+                revoked_at=listed.revoked_at,
+                revocation_reason=RevocationReason(listed.reason),
+            )
+            if await self.certificates.try_replace(known, revoked) is not None:
+                return
+        raise Overtaken(f"the row of certificate {listed.serial_number} is being changed by others")
 
     async def _revoke_of(
         self, registration_id: str, revoked: Listed, *, may_wait: bool, is_last: bool
@@ -223,7 +243,8 @@ class RestoredRevocations:
 
     async def _keep_listed(self, name: str, listed: ListedCertificate) -> str | None:
         """Keep a certificate revoked of which nobody knows whose it is; say so, if the ledger did not list it."""
-        await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.taking_in.issuers[name])))
+        # It is there from a run that broke off, or whose it is was entered: what is known counts.
+        _ = await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.taking_in.issuers[name])))
         if await self._is_entered(name, listed):
             return None
         await self._enter(name, listed)

@@ -62,7 +62,7 @@ class ImportedLists:
             if known is not None:
                 _check_newer(wanted, known.record)
             # Under the name of its content: a list that comes second takes nothing away from the first.
-            await self.blobs.create(CRLS, _blob(wanted), given.content, content_type=CONTENT_TYPE, metadata={})
+            _ = await self.blobs.create(CRLS, _blob(wanted), given.content, content_type=CONTENT_TYPE, metadata={})
             if await self.rows.try_put(known, wanted):
                 if known is not None:
                     await self.blobs.delete(CRLS, _blob(known.record))
