@@ -12,7 +12,7 @@ from shared.adapters.sdk_errors import translated
 from shared.domain.attestations import admits_only, individual_enrollment
 from shared.domain.entries import own_settings, settings_apart, with_own_settings
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
-from shared.ports.provisioning import ANY_VERSION
+from shared.rules.etags import ANY_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
@@ -31,14 +31,14 @@ class ProvisioningService:
         """Read an enrollment group, ``None`` if it does not exist."""
         return await _found(f"enrollment group {group_id!r}", self._client.enrollment_group.get(group_id))
 
-    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
-        """Create a group (``etag`` is ``None``) or replace the one that has this ETag."""
+    async def put_group(self, group: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
+        """Create a group (``etag`` is ``None``: there was none) or replace the one that has this ETag."""
         group_id = group["enrollmentGroupId"]
         with _as_it_was_read(etag), translated(f"enrollment group {group_id!r}"):
             return dict(await self._client.enrollment_group.create_or_update(group_id, dict(group), if_match=etag))
 
-    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
-        """Delete a group, if it exists, and if it has this ETag. Its devices stay in their hubs."""
+    async def delete_group(self, group_id: str, *, etag: str) -> None:
+        """Delete a group that has this ETag, if it exists. Its devices stay in their hubs."""
         try:
             with translated(f"enrollment group {group_id!r}"):
                 await self._client.enrollment_group.delete(group_id, if_match=etag)
@@ -88,6 +88,7 @@ class ProvisioningService:
         seen = None if bare else present
         disabled = individual_enrollment(registration_id, seen, "disabled", certificate, settings=settings)
         try:
+            # What shuts out goes over whatever others write.
             await self.put_enrollment(disabled, etag=ANY_VERSION if present else None)
         except (Conflict, PreconditionFailed):
             # Made meanwhile: by somebody else, or by ourselves, when the answer got lost and the SDK tried again. Or
@@ -128,16 +129,16 @@ class ProvisioningService:
         entry = individual_enrollment(registration_id, seen, status, *certificates, settings=settings)
         await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
 
-    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
-        """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
+    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
+        """Create an individual enrollment (``etag`` is ``None``: there was none), or replace the one with this ETag."""
         registration_id = enrollment["registrationId"]
         with _as_it_was_read(etag), translated(f"individual enrollment {registration_id!r}"):
             return dict(
                 await self._client.enrollment.create_or_update(registration_id, dict(enrollment), if_match=etag)
             )
 
-    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
-        """Delete an individual enrollment, if it exists and has this ETag: the device belongs to its group again."""
+    async def delete_enrollment(self, registration_id: str, *, etag: str) -> None:
+        """Delete an individual enrollment that has this ETag, if it exists: the device belongs to its group again."""
         try:
             with translated(f"individual enrollment {registration_id!r}"):
                 await self._client.enrollment.delete(registration_id, if_match=etag)

@@ -28,6 +28,7 @@ from shared.adapters.sdk_errors import translated
 from shared.domain.hub_authentication import NONE, SELF_SIGNED
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ports.hubs import HubIdentity
+from shared.rules.etags import ANY_VERSION
 from shared.rules.hub_queries import DEVICES, queried
 from shared.threads import ThreadPool
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import TokenCredential
 
-ANY_VERSION = "*"
 BULK_LIMIT = 100
 """Identities that one call may change (Microsoft: "IoT Hub quotas and throttling")."""
 
@@ -234,6 +234,7 @@ class IotHubRegistries:
         """Delete a device identity, if it exists."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
+                # What shuts out goes over whatever others write.
                 await self._hub(hub).call(
                     lambda registry: registry.delete_device(device_id, etag=ANY_VERSION), urgent=True
                 )
@@ -246,6 +247,7 @@ class IotHubRegistries:
         """Merge tags and desired properties into a device's twin."""
         twin = Twin(tags=dict(tags), properties=TwinProperties(desired=dict(desired)))
         with translated(f"twin of {device_id!r} in {hub}"):
+            # A patch: what it does not name stays, whatever version that is.
             await self._hub(hub).call(lambda registry: registry.update_twin(device_id, twin, etag=ANY_VERSION))
 
     async def check(self, hub: str) -> None:

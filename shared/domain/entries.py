@@ -12,6 +12,7 @@ from shared.domain.attestations import attestation_of, same_attestation
 from shared.domain.group_signers import OF_GROUPS, with_references
 from shared.domain.groups import STATUS
 from shared.errors import Conflict, PreconditionFailed
+from shared.rules.etags import ANY_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -292,7 +293,7 @@ def check_conditions(what: str, present: str | None, expected: str | None, unwan
 
 def _is_among(etag: str, tags: str) -> bool:
     """Look for an ETag in a list; a weak one matches none (RFC 9110 section 13.1.1)."""
-    return tags.strip() == "*" or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}
+    return tags.strip() == ANY_VERSION or etag.strip('"') in {tag.strip().strip('"') for tag in tags.split(",")}
 
 
 def place_of(registration: Mapping[str, Any]) -> tuple[str, str] | None:

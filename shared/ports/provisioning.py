@@ -3,6 +3,9 @@
 Bodies are the service's own JSON. Reading what does not exist gives ``None``; writing raises
 :class:`~shared.errors.Conflict` for what exists already, and :class:`~shared.errors.PreconditionFailed` for what has
 changed since it was read.
+
+Whoever writes or deletes an entry names the ETag of the one that was judged. An entry that is deleted may let a device
+in by its group, as one that is enabled does.
 """
 
 from __future__ import annotations
@@ -14,9 +17,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-ANY_VERSION = "*"
-"""ETag that overwrites whatever is there."""
-
 
 class ProvisioningService(Protocol):
     """A DPS, as its operator sees it."""
@@ -25,12 +25,12 @@ class ProvisioningService(Protocol):
         """Read an enrollment group."""
         ...
 
-    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
-        """Create a group (``etag`` is ``None``) or replace the one that has this ETag."""
+    async def put_group(self, group: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
+        """Create a group (``etag`` is ``None``: there was none) or replace the one that has this ETag."""
         ...
 
-    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
-        """Delete a group, if it exists, and if it has this ETag. Its devices stay in their hubs."""
+    async def delete_group(self, group_id: str, *, etag: str) -> None:
+        """Delete a group that has this ETag, if it exists. Its devices stay in their hubs."""
         ...
 
     def list_groups(self) -> AsyncIterator[dict[str, Any]]:
@@ -69,12 +69,12 @@ class ProvisioningService(Protocol):
         """
         ...
 
-    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
-        """Create an individual enrollment (``etag`` is ``None``) or replace the one that has this ETag."""
+    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
+        """Create an individual enrollment (``etag`` is ``None``: there was none), or replace the one with this ETag."""
         ...
 
-    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
-        """Delete an individual enrollment, if it exists and has this ETag: the device belongs to its group again."""
+    async def delete_enrollment(self, registration_id: str, *, etag: str) -> None:
+        """Delete an individual enrollment that has this ETag, if it exists: the device belongs to its group again."""
         ...
 
     async def get_registration(self, registration_id: str) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from shared.errors import AwaitsDevice, Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.rules.etags import ANY_VERSION
 from tests.contract import chains
 from tests.contract.odd_chains import ODD_ROWS
 from tests.pki.hierarchy import Hierarchy, certificate_authority
@@ -123,7 +124,7 @@ async def fleet(emulator: RunningEmulator, tmp_path: Path) -> AsyncIterator[Flee
     scene.provisioning = real
     real = hubs
     scene.hubs = real
-    await dps.put_group(group(pki.issuing.certificate))
+    await dps.put_group(group(pki.issuing.certificate), etag=None)
     key = generate_key(ALGORITHM)
     with suppress(AwaitsDevice):
         await scene.order(csr=csr(DEVICE, key))
@@ -176,21 +177,21 @@ async def test_what_others_do_at_dps_and_the_hub_is_explained(fleet: Fleet) -> N
 
     leaf = names.pem(await scene.certificate(1))
     entry = {"registrationId": DEVICE, "deviceId": DEVICE, "attestation": leaf_attestation(leaf)}
-    await dps.put_enrollment({**entry, "provisioningStatus": "disabled"})
+    await dps.put_enrollment({**entry, "provisioningStatus": "disabled"}, etag=None)
     await tell()
     other = leaf_attestation(names.pem(scene.pki.device(DEVICE, now=scene.now)))
-    await dps.put_enrollment({**entry, "attestation": other, "provisioningStatus": "enabled"}, etag="*")
+    await dps.put_enrollment({**entry, "attestation": other, "provisioningStatus": "enabled"}, etag=ANY_VERSION)
     await tell()
-    await dps.delete_enrollment(DEVICE)
+    await dps.delete_enrollment(DEVICE, etag=ANY_VERSION)
 
-    await dps.put_group(group(scene.pki.issuing.certificate, "disabled"), etag="*")
+    await dps.put_group(group(scene.pki.issuing.certificate, "disabled"), etag=ANY_VERSION)
     await tell()
-    await dps.delete_group(GROUP)
+    await dps.delete_group(GROUP, etag=ANY_VERSION)
     await tell()
     foreign = certificate_authority("other", scene.pki.root, ALGORITHM, issuing_profile(), now=scene.now)
-    await dps.put_group(group(foreign.certificate))
+    await dps.put_group(group(foreign.certificate), etag=None)
     await tell()
-    await dps.put_group(group(scene.pki.issuing.certificate), etag="*")
+    await dps.put_group(group(scene.pki.issuing.certificate), etag=ANY_VERSION)
     await tell()
 
     assert told == [

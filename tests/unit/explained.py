@@ -67,7 +67,8 @@ class ExplainedScene(DeviceScene):
                 "enrollmentGroupId": group,
                 "attestation": x509_attestation(certificate or self.pki.issuing.certificate),
                 "provisioningStatus": status,
-            }
+            },
+            etag=None,
         )
 
     @property

@@ -204,7 +204,7 @@ class FakeProvisioning(Provisioning):
         self.step()
         return written
 
-    def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str | None) -> bool:
+    def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str) -> bool:
         deleted = super()._delete(entries, key, etag)
         self.step()
         return deleted

@@ -424,7 +424,7 @@ async def test_who_was_shut_out_is_shut_out_by_the_ledger_and_of_another_dps(
     await subject.revoke("press")
     await subject.revoke("drill", RevocationReason.CERTIFICATE_HOLD)
     entry = individual_enrollment("lathe", None, "disabled", leaves["lathe"])
-    await subject.provisioning.put_enrollment(entry)  # by somebody else
+    await subject.provisioning.put_enrollment(entry, etag=None)  # by somebody else
     if not registered:
         subject.provisioning.registrations.clear()
     for name in leaves:
@@ -460,8 +460,8 @@ async def test_who_is_shut_out_and_belongs_to_no_group_is_shut_out_all_the_same(
     subject = await Deployment().begin("press")
     foreign = await Deployment().begin("other")
     leaf = await certificate_of(foreign, "other")
-    await subject.provisioning.put_enrollment(individual_enrollment("other", None, "disabled", leaf))
-    await subject.provisioning.put_enrollment(individual_enrollment("else", None, "enabled", leaf))
+    await subject.provisioning.put_enrollment(individual_enrollment("other", None, "disabled", leaf), etag=None)
+    await subject.provisioning.put_enrollment(individual_enrollment("else", None, "enabled", leaf), etag=None)
     subject.lose()
     lines = await subject.adopt()
     shown = names.sha256_thumbprint(leaf)

@@ -32,6 +32,7 @@ from shared.errors import AwaitsDevice, Deferred, Misconfigured, NotFound, Rejec
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.rules.etags import ANY_VERSION
 from shared.workflows.devices.changes import change
 from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER, csr, pem
@@ -294,7 +295,7 @@ async def entry(scene: ExplainedScene, certificate: str, status: str = "enabled"
         "attestation": attestation or leaf_attestation(certificate),
         "provisioningStatus": status,
     }
-    await scene.provisioning.put_enrollment(body)
+    await scene.provisioning.put_enrollment(body, etag=None)
 
 
 async def identity_is_missing(scene: ExplainedScene) -> None:
@@ -379,12 +380,12 @@ async def group_is_disabled_elsewhere(scene: ExplainedScene) -> None:
 
 
 async def group_is_missing(scene: ExplainedScene) -> None:
-    await scene.provisioning.delete_group("line")
+    await scene.provisioning.delete_group("line", etag=ANY_VERSION)
 
 
 async def group_is_deleted(scene: ExplainedScene) -> None:
     await scene.group(GroupState.DELETED)
-    await scene.provisioning.delete_group("line")
+    await scene.provisioning.delete_group("line", etag=ANY_VERSION)
 
 
 async def group_has_another_authority(scene: ExplainedScene) -> None:

@@ -155,7 +155,7 @@ async def test_a_group_that_can_not_be_made_is_none() -> None:
     """A foreign group of that id in DPS refuses the request, and the next one finds the id free when that has gone."""
     scene = await GroupScene().set_up()
     foreign = {"enrollmentGroupId": "g", "attestation": {"type": "x509", "x509": {"caReferences": {"primary": "x"}}}}
-    await scene.provisioning.put_group(foreign)
+    await scene.provisioning.put_group(foreign, etag=None)
     with pytest.raises(Conflict):
         await scene.ask("put", request_id="p1")
     with pytest.raises(NotFound):
@@ -172,7 +172,7 @@ async def test_what_others_made_with_the_same_ca_becomes_what_is_wanted() -> Non
     certificate = (await scene.worker().authorities.get("line")).certificate
     attestation = {"type": "x509", "x509": {"signingCertificates": {"primary": {"certificate": certificate}}}}
     theirs = {"enrollmentGroupId": "g", "provisioningStatus": "disabled", "allocationPolicy": "hashed"}
-    await scene.provisioning.put_group({**theirs, "attestation": attestation})
+    await scene.provisioning.put_group({**theirs, "attestation": attestation}, etag=None)
     await scene.ask("put", issuer="line", allocationPolicy="static", iotEdge=True)
     entry = scene.provisioning.groups["g"]
     assert (status(scene), entry["allocationPolicy"], entry["capabilities"]) == ("enabled", "static", {"iotEdge": True})

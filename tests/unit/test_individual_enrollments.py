@@ -14,6 +14,7 @@ from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reje
 from shared.ledger.table import Stale
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.rules.etags import ANY_VERSION
 from tests.pki.foreign import of_version_5
 from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
@@ -191,7 +192,7 @@ async def test_a_revoked_device_is_shut_out_by_what_the_ledger_knows() -> None:
     entry = entry_of(scene)
     places = {"primary": {"certificate": leaf()}}
     others = {**entry, "attestation": {"type": "x509", "x509": {"clientCertificates": places}}}
-    await scene.provisioning.put_enrollment(others, etag="*")
+    await scene.provisioning.put_enrollment(others, etag=ANY_VERSION)
     with pytest.raises(Conflict):
         await scene.enroll(provisioningStatus="enabled")
     with pytest.raises(Conflict):

@@ -16,6 +16,7 @@ from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.ports.ca_certificates import VerifiedAuthority
+from shared.rules.etags import ANY_VERSION
 from shared.workflows.groups.previews import Previews
 from tests.pki.foreign import of_version_5
 from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
@@ -73,7 +74,7 @@ class Scene:
 
     async def group(self, group_id: str, attestation: dict[str, Any], status: str = "enabled") -> Scene:
         entry = {"enrollmentGroupId": group_id, "attestation": attestation, "provisioningStatus": status}
-        await self.provisioning.put_group(entry)
+        await self.provisioning.put_group(entry, etag=None)
         return self
 
     async def enrollment(self, leaf: x509.Certificate, status: str = "enabled") -> Scene:
@@ -82,7 +83,7 @@ class Scene:
             "attestation": leaf_attestation(names.pem(leaf)),
             "provisioningStatus": status,
         }
-        await self.provisioning.put_enrollment(entry)
+        await self.provisioning.put_enrollment(entry, etag=None)
         return self
 
     @property
@@ -137,7 +138,7 @@ async def test_the_group_of_the_lowest_ca_decides() -> None:
             "the chain that has one, and that is 'line-1-ca1'",
         },
     ]
-    await scene.provisioning.delete_group("g")
+    await scene.provisioning.delete_group("g", etag=ANY_VERSION)
     assert (await scene.check(*CHAIN, group="of-root"))["match"]["by"] == "dpsCa"
 
 

@@ -23,6 +23,7 @@ from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.rules.etags import ANY_VERSION
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.issuers import GroupIssuers
@@ -150,7 +151,7 @@ class Scene:
                 enrollment_group="g", state=GroupState.ENABLED, issuer="g-ca1", updated_at=NOW, last_request="made"
             )
         )
-        await self.provisioning.put_group(entry(authority("g-ca1").certificate))
+        await self.provisioning.put_group(entry(authority("g-ca1").certificate), etag=None)
         await self.issue("1")
         self.trap = trap
         return self
@@ -503,7 +504,7 @@ async def test_a_roll_based_on_what_has_changed_is_refused() -> None:
     """With the ETag that was read before somebody else's change, nothing is begun."""
     scene = await Scene().set_up()
     stale = scene.provisioning.groups["g"]["etag"]
-    await scene.provisioning.put_group(entry(authority("g-ca1").certificate), etag="*")
+    await scene.provisioning.put_group(entry(authority("g-ca1").certificate), etag=ANY_VERSION)
     with pytest.raises(PreconditionFailed, match="the enrollment group 'g' was changed since it was read"):
         await scene.roll(if_match=stale)
     assert (await scene.record()).rollover is None

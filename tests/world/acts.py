@@ -11,6 +11,7 @@ from shared.contracts.messages import Queue
 from shared.contracts.parsing import parse
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.words import RegisterBy
+from shared.rules.etags import ANY_VERSION
 from shared.workflows.reconciliation.budget import Budget
 from tests.world.kept import kept
 from tests.world.services import HUB, OTHER
@@ -147,7 +148,7 @@ async def _change_entry(world: World) -> None:
     """Somebody changes the entry in the portal."""
     entry = world.provisioning.enrollments.get(DEVICE)
     if entry is not None:
-        await world.provisioning.put_enrollment({**entry, "provisioningStatus": "disabled"}, etag="*")
+        await world.provisioning.put_enrollment({**entry, "provisioningStatus": "disabled"}, etag=ANY_VERSION)
 
 
 STRANGER = "disable the entry in the portal"

@@ -19,6 +19,7 @@ from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Reje
 from shared.pki import names
 from shared.ports.hubs import HubIdentity
 from shared.ports.registrar import Assignment
+from shared.rules.etags import ANY_VERSION
 from tests.world.conductor import Conductor
 
 if TYPE_CHECKING:
@@ -139,17 +140,17 @@ class Provisioning(ProvisioningService):
         if not self.careless:
             if etag is None and present is not None:
                 raise Conflict.because(f"{key!r} exists")
-            if etag is not None and (present is None or etag not in {"*", present["etag"]}):
+            if etag is not None and (present is None or etag not in {ANY_VERSION, present["etag"]}):
                 raise PreconditionFailed.because(f"{key!r} has another ETag")
         self.writes += 1
         entries[key] = {**with_info(body, present), "etag": f'"{self.writes}"'}
         return dict(entries[key])
 
-    def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str | None) -> bool:
+    def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str) -> bool:
         present = entries.get(key)
         if present is None:
             return False
-        if not self.careless and etag not in {None, "*", present["etag"]}:
+        if not self.careless and etag not in {ANY_VERSION, present["etag"]}:
             raise PreconditionFailed.because(f"{key!r} has another ETag")
         self.writes += 1
         del entries[key]
@@ -159,11 +160,11 @@ class Provisioning(ProvisioningService):
         async with self.conductor.step("dps.get_group", "dps"):
             return _copied(self.groups.get(group_id))
 
-    async def put_group(self, group: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
+    async def put_group(self, group: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
         async with self.conductor.step("dps.put_group", "dps"):
             return self._put(self.groups, group["enrollmentGroupId"], group, etag)
 
-    async def delete_group(self, group_id: str, *, etag: str | None = None) -> None:
+    async def delete_group(self, group_id: str, *, etag: str) -> None:
         async with self.conductor.step("dps.delete_group", "dps"):
             self._delete(self.groups, group_id, etag)
 
@@ -177,14 +178,14 @@ class Provisioning(ProvisioningService):
         async with self.conductor.step("dps.get_enrollment", "dps"):
             return _copied(self.enrollments.get(registration_id))
 
-    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None = None) -> dict[str, Any]:
+    async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
         async with self.conductor.step(f"dps.put_enrollment {enrollment['provisioningStatus']}", "dps"):
             written = self._put(self.enrollments, enrollment["registrationId"], enrollment, etag)
             if written["provisioningStatus"] == "enabled":
                 self.opened("DPS")
             return written
 
-    async def delete_enrollment(self, registration_id: str, *, etag: str | None = None) -> None:
+    async def delete_enrollment(self, registration_id: str, *, etag: str) -> None:
         async with self.conductor.step("dps.delete_enrollment", "dps"):
             if self._delete(self.enrollments, registration_id, etag):
                 self.opened("DPS")

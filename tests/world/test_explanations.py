@@ -31,7 +31,7 @@ async def with_group(world: World) -> World:
     """Enter the group in DPS, and its CAs in the ledger, which the world of devices leaves out."""
     root, issuing = hierarchy().root.certificate, hierarchy().issuing.certificate
     entry = {"enrollmentGroupId": GROUP, "attestation": x509_attestation(issuing), "provisioningStatus": "enabled"}
-    await world.provisioning.put_group(entry)
+    await world.provisioning.put_group(entry, etag=None)
     issuers = Authorities(world.storage.table("issuers"))
     for name, certificate, parent in (("dpsCa", root, None), (ISSUER, issuing, "dpsCa")):
         await issuers.try_insert(

@@ -43,6 +43,7 @@ from shared.pki.profiles import root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
 from shared.ports.ca_certificates import UploadedAuthority
+from shared.rules.etags import ANY_VERSION
 from shared.workflows.authorities.possession import place_of
 from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
@@ -303,7 +304,7 @@ async def give_it_a_former_certificate(fleet: Fleet) -> None:
 
 
 async def delete_entry(fleet: Fleet) -> None:
-    await fleet.world.provisioning.delete_enrollment(DEVICE)
+    await fleet.world.provisioning.delete_enrollment(DEVICE, etag=ANY_VERSION)
 
 
 async def enable_entry(fleet: Fleet) -> None:

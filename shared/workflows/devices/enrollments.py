@@ -307,13 +307,13 @@ class IndividualEnrollments:
         """Write the entry of a device that the ledger does not know: nobody else is to follow."""
         if act.entry == present:
             return present
-        etag = present["etag"] if present else None
+        written = None
         try:
             if act.entry is not None:
+                etag = present["etag"] if present is not None else None
                 written = await self.provisioning.put_enrollment(act.entry, etag=etag)
-            else:
-                written = None
-                await self.provisioning.delete_enrollment(registration_id, etag=etag)
+            elif present is not None:
+                await self.provisioning.delete_enrollment(registration_id, etag=present["etag"])
         except PreconditionFailed as changed:
             raise busy(registration_id) from changed
         except Conflict as made:

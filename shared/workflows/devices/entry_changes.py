@@ -119,7 +119,8 @@ class EntryChanges:
         try:
             if wanted is not None:
                 return await self.provisioning.put_enrollment(wanted, etag=change.etag)
-            await self.provisioning.delete_enrollment(registration_id, etag=change.etag)
+            if entry is not None:
+                await self.provisioning.delete_enrollment(registration_id, etag=entry["etag"])
         except PreconditionFailed as changed:
             raise Stale(registration_id) from changed
         except Conflict as made:

@@ -190,7 +190,7 @@ class GroupConverger:
         if not change.restores and change.action is not ChangeAction.CREATE:
             return None
         check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
-        made = await self.provisioning.put_group(await self._new_entry(record, change))
+        made = await self.provisioning.put_group(await self._new_entry(record, change), etag=None)
         return str(made["etag"])
 
     async def _new_entry(self, record: GroupRecord, change: Change) -> Entry:

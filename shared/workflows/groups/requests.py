@@ -27,7 +27,7 @@ from shared.domain.groups import (
 )
 from shared.errors import Conflict, Rejected
 from shared.ledger.table import Stale
-from shared.ports.provisioning import ANY_VERSION
+from shared.rules.etags import ANY_VERSION
 from shared.workflows.groups.checks import next_generation
 from shared.workflows.groups.entries import SHUTTING, busy, named, unknown
 from shared.workflows.intake.deliveries import once

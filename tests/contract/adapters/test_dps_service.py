@@ -149,7 +149,7 @@ async def test_a_disabled_entry_may_name_other_certificates_and_stay_disabled(dp
         "attestation": leaf_attestation(names.pem(FIRST)),
         "provisioningStatus": "disabled",
     }
-    await dps.put_enrollment(entry)
+    await dps.put_enrollment(entry, etag=None)
     await dps.admit_only(DEVICE, await entry_of(dps), [SECOND], enabled=False)
     now = await entry_of(dps)
     assert (now["provisioningStatus"], held(now)) == ("disabled", thumbprints(SECOND))

@@ -29,6 +29,7 @@ from shared.domain.attestations import leaf_attestation
 from shared.errors import Conflict, NotFound, PreconditionFailed, Rejected
 from shared.pki import names
 from shared.ports.registrar import Assignment, ClientCredentials
+from shared.rules.etags import ANY_VERSION
 from tests.world import services
 
 if TYPE_CHECKING:
@@ -161,28 +162,28 @@ def thumbprints(*parties: Party) -> set[str]:
 async def test_an_entry_is_created_once_and_replaced_as_it_was_read(place: Place) -> None:
     """Each write gives another ETag; an outdated one writes nothing, and any version may be asked for."""
     assert await place.dps.get_enrollment(DEVICE) is None
-    created = await place.dps.put_enrollment(individual(FIRST))
+    created = await place.dps.put_enrollment(individual(FIRST), etag=None)
     with pytest.raises(Conflict):
-        await place.dps.put_enrollment(individual(SECOND))
+        await place.dps.put_enrollment(individual(SECOND), etag=None)
     replaced = await place.dps.put_enrollment(individual(SECOND), etag=created["etag"])
     assert replaced["etag"] != created["etag"]
     with pytest.raises(PreconditionFailed):
         await place.dps.put_enrollment(individual(THIRD), etag=created["etag"])
     read = await place.entry()
     assert (held(read), read["etag"]) == (thumbprints(SECOND), replaced["etag"])
-    await place.dps.put_enrollment(individual(THIRD), etag="*")
+    await place.dps.put_enrollment(individual(THIRD), etag=ANY_VERSION)
     assert held(await place.entry()) == thumbprints(THIRD)
 
 
 async def test_an_entry_that_is_gone_is_not_replaced(place: Place) -> None:
     """Whatever ETag is given; deleting it again does nothing."""
-    created = await place.dps.put_enrollment(individual(FIRST))
+    created = await place.dps.put_enrollment(individual(FIRST), etag=None)
     outdated = await place.dps.put_enrollment(individual(SECOND), etag=created["etag"])
     with pytest.raises(PreconditionFailed):
         await place.dps.delete_enrollment(DEVICE, etag=created["etag"])
     await place.dps.delete_enrollment(DEVICE, etag=outdated["etag"])
     await place.dps.delete_enrollment(DEVICE, etag=outdated["etag"])
-    await place.dps.delete_enrollment(DEVICE)
+    await place.dps.delete_enrollment(DEVICE, etag=ANY_VERSION)
     for etag in (outdated["etag"], "*"):
         with pytest.raises(PreconditionFailed):
             await place.dps.put_enrollment(individual(THIRD), etag=etag)
@@ -191,7 +192,7 @@ async def test_an_entry_that_is_gone_is_not_replaced(place: Place) -> None:
 
 async def test_certificates_that_an_entry_shows_may_be_given_back(place: Place) -> None:
     """What was read of an entry keeps its certificates when it is written again."""
-    await place.dps.put_enrollment(individual(FIRST, SECOND))
+    await place.dps.put_enrollment(individual(FIRST, SECOND), etag=None)
     read = await place.entry()
     await place.dps.put_enrollment({**read, "provisioningStatus": "disabled"}, etag=read["etag"])
     again = await place.entry()
@@ -230,7 +231,7 @@ async def test_a_device_of_the_group_is_registered(place: Place) -> None:
 
 async def test_an_entry_decides_before_the_group(place: Place) -> None:
     """Disabled, it refuses the device; enabled, it takes its own certificates and no other, and gives the device id."""
-    entry = await place.dps.put_enrollment(individual(FIRST, status="disabled", deviceId="Other"))
+    entry = await place.dps.put_enrollment(individual(FIRST, status="disabled", deviceId="Other"), etag=None)
     with pytest.raises(Rejected):
         await place.register(FIRST)
     enabled = {**individual(FIRST, deviceId="Other"), "provisioningStatus": "enabled"}
@@ -238,7 +239,7 @@ async def test_an_entry_decides_before_the_group(place: Place) -> None:
     with pytest.raises(Rejected):
         await place.register(SECOND)
     assert await place.register(FIRST) == Assignment(place.hub, "Other")
-    await place.dps.delete_enrollment(DEVICE)
+    await place.dps.delete_enrollment(DEVICE, etag=ANY_VERSION)
     assert await place.register(SECOND) == Assignment(place.hub, DEVICE)
 
 
@@ -394,7 +395,9 @@ async def test_an_identity_that_others_have_changed_shows_how_it_authenticates(p
 async def test_all_individual_enrollments_are_read_page_by_page(place: Place) -> None:
     ids = [f"press-{n:03}" for n in range(5)]
     for registration_id in ids:
-        await place.dps.put_enrollment({**individual(make(registration_id, ROOT)), "registrationId": registration_id})
+        await place.dps.put_enrollment(
+            {**individual(make(registration_id, ROOT)), "registrationId": registration_id}, etag=None
+        )
     found, continuation = list[str](), None
     while True:
         page, continuation = await place.dps.page_of_enrollments(size=2, continuation=continuation)
