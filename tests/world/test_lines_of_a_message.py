@@ -1,8 +1,10 @@
-"""A message of two lines, broken off at each of its steps and delivered twice: each device ends as if it were alone."""
+"""An order and its message of two lines, broken off at each of their steps and delivered twice: each line ends once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import pytest
 
 from shared.contracts.messages import Queue
 from shared.domain.certificates import CertificateRecord, CertificateState
@@ -15,6 +17,8 @@ from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP, World
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.world.storage import Queued
 
 DEVICES = (DEVICE, "lathe")
@@ -87,3 +91,36 @@ async def test_a_message_of_two_lines_that_two_workers_have_ends_well() -> None:
         await world.conductor.advance("a")
         found += [f"paused after {step} steps: {fault}" for fault in await faults(world)]
     assert found == []
+
+
+async def queued() -> World:
+    """Give a world in which an order of two devices lies in its queue."""
+    world = await World().prepare()
+    world.ask("order", Queue.DEVICE_ORDERS, ORDER)
+    return world
+
+
+async def nearly_done() -> World:
+    """Give a world in which every line is done, and the order's message has not come since."""
+    world = await dispatched()
+    await world.hosts[0].deliver(Queue.DEVICE_REGISTRATIONS, take(world))
+    return world
+
+
+@pytest.mark.parametrize("scene", [queued, nearly_done])
+async def test_an_order_is_completed_wherever_its_own_message_is_broken_off(
+    scene: Callable[[], Awaitable[World]],
+) -> None:
+    """One that loses the answer to the order's row, at its beginning or at its end, must not count as done."""
+    made = await scene()
+
+    def begun_with_order() -> World:
+        world = made.copy()
+        [message] = world.queues.queues[Queue.DEVICE_ORDERS]
+        world.now = max(world.now, message.visible)
+        taken = world.queues.lease(Queue.DEVICE_ORDERS, message, lease=LEASE)
+        world.conductor.start("a", world.hosts[0].deliver(Queue.DEVICE_ORDERS, taken))
+        return world
+
+    assert await begun_with_order().conductor.advance("a") > 5
+    assert await broken_off(begun_with_order, faults) == []
