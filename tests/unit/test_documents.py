@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -47,3 +48,28 @@ def test_a_decision_has_its_number_alone() -> None:
     assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
     listed = re.findall(r"^- \[(\d{4}): .*\]\(decisions/(\d{4})-", (DOCS / "architecture.md").read_text(), re.MULTILINE)
     assert listed == [(number, number) for number in numbers]
+
+
+def is_run(path: str, name: str) -> bool:
+    """Tell whether a module of the tests has a test that ``make test`` does not skip."""
+    module = DOCS.parent / "tests" / path
+    if not module.is_file():
+        return False
+    found = [
+        each
+        for each in ast.parse(module.read_text(encoding="utf-8")).body
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name == name
+    ]
+    return bool(found) and not any("mark.skip" in ast.unparse(mark) for mark in found[0].decorator_list)
+
+
+def test_what_broke_once_names_tests_that_are_run() -> None:
+    """Each kind, and each case of it, has a test that would see it again."""
+    decision = "decisions/0004-acts-change-what-is-wanted-one-converger-makes-it-so.md"
+    _, *kinds = section(decision, "What broke once, and the tests that keep it so").split("\n### ")
+    cases = {case.strip() for kind in kinds for case in re.split(r"^- ", kind, flags=re.MULTILINE)[1:]}
+    assert len(kinds) == 8
+    assert len(cases) > 20
+    tests = {case: re.findall(r"^  - `([\w/]+\.py)::(\w+)`$", case, re.MULTILINE) for case in cases}
+    assert [case for case, named in tests.items() if not named or len(named) != case.count("\n")] == []
+    assert [each for named in tests.values() for each in named if not is_run(*each)] == []
