@@ -139,6 +139,7 @@ class World:
         self._folder = devices
         self._credential = ManagedIdentityCredential()
         self._http = requests.Session()
+        self.on_answer = on_answer
         self._http.hooks["response"] = [lambda answer, **_: on_answer(answer)]
         self._on_event = on_event
         self._queues = QueueServiceClient(endpoints.queue_service_url, credential=self._credential)

@@ -40,7 +40,7 @@ def test_an_auditor_mirrors_the_log_and_proves_a_bundle(stack_and_world: tuple[S
     mirrored = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (mirrored.returncode, mirrored.stderr) == (0, "")
 
-    checkpoint = requests.get(f"{url}/checkpoint", headers={"x-functions-key": keys["Audit.Read"]}, timeout=30)
+    checkpoint = world.request("GET", "log/checkpoint", headers={"x-functions-key": keys["Audit.Read"]})
     assert checkpoint.headers["Content-Type"] == "text/plain; charset=utf-8"
     tree = Checkpoint.opened(checkpoint.content, LogKeys.read(key.read_text())).tree
 
@@ -69,5 +69,5 @@ def test_an_auditor_mirrors_the_log_and_proves_a_bundle(stack_and_world: tuple[S
     )
     assert (proved.returncode, proved.stderr) == (0, "")
 
-    refused = requests.get(f"{url}/checkpoint", headers={"x-functions-key": keys["Fleet.Read"]}, timeout=30)
+    refused = world.request("GET", "log/checkpoint", headers={"x-functions-key": keys["Fleet.Read"]})
     assert (refused.status_code, refused.json()["detail"]) == (403, "this needs the role Audit.Read")

@@ -36,6 +36,7 @@ def test_a_missing_role_is_waited_for(stack_and_world: tuple[Stack, World]) -> N
         ready = requests.get(
             f"{issuing}/api/health/ready", headers={"x-functions-key": endpoints.function_key}, timeout=60
         )
+        world.on_answer(ready)
     finally:
         world.withhold_roles()
     assert ready.status_code == 503

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devstack.otlp_receiver import Receiver
-from devstack.outside import World, until
+from devstack.outside import until
 from devstack.traces import SENDER, SETTINGS, TRACE_ID, order_traced, tree
 from shared.telemetry.metrics import METRICS
-from tests.end_to_end.conftest import FORM
+from tests.end_to_end.conftest import FORM, witnessed
 from tests.end_to_end.conftest import SETTINGS as QUICK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devstack.otlp_receiver import Received, ReceivedSpan
+    from devstack.outside import World
     from devstack.stack import Stack
 
 DEVICE = "press-1"
@@ -59,7 +60,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             settings.pop("WEBHOOK_SECRET_NAME")
             with (
                 FORM.free(folder, settings=settings) as stack,
-                closing(World(stack.endpoints, folder / "devices")) as world,
+                closing(witnessed(stack, folder / "devices")) as world,
             ):
                 done = Seen(world, stack, receiver.received, order_traced(receiver, world))
                 act(done)

@@ -102,7 +102,10 @@ class Zoned:
         except requests.ConnectionError:
             return 0, {}
         # Without its dependencies it is an answer of the host, which has its worker not yet or no longer.
-        return answer.status_code, answer.json().get("dependencies", {})
+        dependencies = answer.json().get("dependencies", {})
+        if dependencies:
+            self.world.on_answer(answer)
+        return answer.status_code, dependencies
 
 
 @pytest.fixture(scope="module")
