@@ -139,7 +139,7 @@ class Rejection(Contract):
     id: str
     kind: RejectionKind
     queue: Queue
-    reasons: list[StatedReason]
+    reasons: tuple[StatedReason, ...]
     rejected_at: datetime
     state: RejectionState
     replayed_at: datetime | None

@@ -60,6 +60,10 @@ class Contract(BaseModel):
         text = json.dumps(known, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def shown(self) -> dict[str, Any]:
+        """Give the body by its names on the wire, and its values as they are; what was not given is left out."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
     def to_json(self) -> str:
         """Give the body as it goes over the wire."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
@@ -78,9 +82,9 @@ class StatedReason(Contract):
     message: str = Field(description="what is wrong, and what would be right")
 
 
-def stated(reasons: Iterable[Mapping[str, str]]) -> list[StatedReason]:
+def stated(reasons: Iterable[Mapping[str, str]]) -> tuple[StatedReason, ...]:
     """Give reasons, as the ledger has them, as events and answers have them."""
-    return [StatedReason.model_validate(each) for each in reasons]
+    return tuple(StatedReason.model_validate(each) for each in reasons)
 
 
 class ToldActor(Contract):

@@ -101,7 +101,7 @@ class RequestRejected(Told):
 
     queue: Queue = Field(description="that it came by")
     kind: RejectionKind = Field(description="`rejected`, or `poison` if every delivery failed")
-    reasons: list[StatedReason] = Field(description="each with the field that it is about")
+    reasons: tuple[StatedReason, ...] = Field(description="each with the field that it is about")
     rejection_id: str | None = Field(
         default=None, description="of what is kept of a message, for `POST /api/rejections/{id}/replay`"
     )

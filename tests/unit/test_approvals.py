@@ -89,7 +89,7 @@ class Scene:
         return [(each.act, each.state) for each in found]
 
     async def shown(self) -> dict[str, Any]:
-        return await self.following.describe(self.request.request_id, self.queue)
+        return (await self.following.describe(self.request.request_id, self.queue)).shown()
 
     def told(self, kind: str = "ApprovalWanted") -> list[dict[str, Any]]:
         return [body for _, body, _ in self.queues.sent if body["type"] == f"DeviceProvisioning.{kind}"]

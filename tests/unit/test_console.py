@@ -21,7 +21,10 @@ from aiohttp import web
 
 from shared import acting
 from shared.adapters.own_host import OwnHost
+from shared.contracts.answers import NotReplayed, Rejection, Replayed
+from shared.contracts.answers_requests import FollowedRequest, ListedRequest
 from shared.contracts.events_orders import OrderProgress
+from shared.contracts.messages import Queue
 from shared.domain.approvals import ApprovalAct, ApprovalRecord, ApprovalState
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import ProofOfPossession
@@ -30,6 +33,7 @@ from shared.domain.findings import FindingRecord, FindingState
 from shared.domain.findings import SubjectKind as SubjectOfFinding
 from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.passes import ReconciliationRecord
+from shared.domain.requests import RequestState
 from shared.domain.treatments import FindingKind, Policy, Severity
 from shared.errors import Conflict, NotFound
 from shared.errors import Rejected as Refused
@@ -71,7 +75,7 @@ AUTHORITY_PREVIEW = {
     "repeatDevices": True,
     "effects": [f"1200 devices of {HOSTILE} are revoked"],
 }
-REJECTION: dict[str, Any] = {
+REJECTED: dict[str, Any] = {
     "id": "2026-05-01-6f1ed002ab5595859014",
     "kind": "poison",
     "queue": "device-orders",
@@ -86,6 +90,7 @@ REJECTION: dict[str, Any] = {
     "closedAt": None,
     "comment": HOSTILE,
 }
+REJECTION = Rejection.model_validate(REJECTED)
 DEVICE: dict[str, Any] = {
     "registrationId": HOSTILE,
     "state": "registered",
@@ -128,18 +133,21 @@ ORDER: dict[str, Any] = {
     "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
     "devices": [LINE],
 }
-FOLLOWED: dict[str, Any] = {
-    **dict.fromkeys(("requestId", "about", "waitingFor", "rejectionId"), HOSTILE),
-    "kind": "renewal-requests",
-    "state": "waiting",
-    "requestedAt": NOW,
-    "waitingSince": NOW,
-    "nextTry": None,
-    "progress": {"queued": 9, "needCsr": 1, "skipped": 2, "done": 7, "failed": 1, "waiting": 1},
-    "tries": 2,
-    "endedAt": None,
-    "reasons": [{"field": HOSTILE, "message": HOSTILE}],
-}
+FOLLOWED = FollowedRequest.model_validate(
+    {
+        **dict.fromkeys(("requestId", "about", "waitingFor", "rejectionId"), HOSTILE),
+        **dict.fromkeys(("actor", "comment", "approvalId")),
+        "kind": "renewal-requests",
+        "state": "waiting",
+        "requestedAt": NOW,
+        "waitingSince": NOW,
+        "nextTry": None,
+        "progress": {"queued": 9, "needCsr": 1, "skipped": 2, "done": 7, "failed": 1, "waiting": 1},
+        "tries": 2,
+        "endedAt": None,
+        "reasons": [{"field": HOSTILE, "message": HOSTILE}],
+    }
+)
 LISTED = {
     "orderId": HOSTILE,
     "state": "waiting",
@@ -148,7 +156,14 @@ LISTED = {
     "acceptedAt": NOW,
     "completedAt": None,
 }
-REQUEST = {"requestId": HOSTILE, "kind": "device-orders", "state": "waiting", "about": HOSTILE, "requestedAt": NOW}
+REQUEST = ListedRequest(
+    request_id=HOSTILE,
+    kind=Queue.DEVICE_ORDERS,
+    state=RequestState.WAITING,
+    about=HOSTILE,
+    requested_at=NOW,
+    location=HOSTILE,
+)
 FINDING = FindingRecord(
     finding_id="0a1b2c3d4e5f60718293a4b5c6d7e8f9",
     kind=FindingKind.IDENTITY_DISABLED,
@@ -235,20 +250,20 @@ class Rejected:
     async def page(self, *_: Any, **__: Any) -> Any:
         return [REJECTION], "2026|x"
 
-    async def describe(self, identifier: str) -> dict[str, Any]:
-        if identifier != REJECTION["id"]:
+    async def describe(self, identifier: str) -> Rejection:
+        if identifier != REJECTION.id:
             raise NotFound.because(f"the rejection {identifier!r} does not exist")
         return REJECTION
 
-    async def replay(self, identifier: str) -> dict[str, Any]:
+    async def replay(self, identifier: str) -> Rejection:
         self.done.append(("replay", identifier))
         return REJECTION
 
-    async def replay_many(self, filters: Filters, *, per_minute: int) -> dict[str, Any]:
+    async def replay_many(self, filters: Filters, *, per_minute: int) -> Replayed:
         self.done.append(("many", str(filters.queue), str(filters.cause), str(filters.until), str(per_minute)))
-        return {"replayed": 1, "notReplayed": [{"id": HOSTILE, "reason": HOSTILE}], "isMore": True}
+        return Replayed(replayed=1, not_replayed=[NotReplayed(id=HOSTILE, reason=HOSTILE)], is_more=True)
 
-    async def close(self, identifier: str, comment: str) -> dict[str, Any]:
+    async def close(self, identifier: str, comment: str) -> Rejection:
         self.done.append(("close", identifier, comment))
         return REJECTION
 
@@ -432,7 +447,7 @@ def functions() -> Mapping[str, Any]:
 
 
 ROUTE = {
-    "id": REJECTION["id"],
+    "id": REJECTION.id,
     "registrationId": "press-1",
     "orderId": "order-1",
     "name": "line-1-ca1",
@@ -482,7 +497,7 @@ READ: dict[str, dict[str, str] | None] = {
     "console_rejections": None,
     "console_approvals": None,
     "console_approval": ABOUT_APPROVAL,
-    "console_rejection": {"id": REJECTION["id"]},
+    "console_rejection": {"id": REJECTION.id},
     "console_group": {"id": "line-1"},
     "console_group_act": {"id": "line-1", "act": "disable"},
     "console_group_renew": {"id": "line-1"},
@@ -493,8 +508,8 @@ READ: dict[str, dict[str, str] | None] = {
     "console_revoke": {"registrationId": "press-1"},
     "console_reinstate": {"registrationId": "press-1"},
     "console_replay_many": None,
-    "console_replay": {"id": REJECTION["id"]},
-    "console_close": {"id": REJECTION["id"]},
+    "console_replay": {"id": REJECTION.id},
+    "console_close": {"id": REJECTION.id},
 }
 NAMING_NOBODY: dict[str, dict[str, str] | None] = {"console_reconcile": None, "console_group_revoke": {"id": "line-1"}}
 """What is read, and shows nothing that others wrote unless it is asked for."""
@@ -563,7 +578,7 @@ async def test_nothing_is_shown_or_done_without_a_key(name: str) -> None:
     """It leads to the sign-in, and says nothing."""
     for headers in ({}, {"cookie": "console=bm90LWEta2V5"}, {"cookie": "console=%%%"}, {"cookie": "\x00;=;console"}):
         form: dict[str, str] | None = {} if name in DONE else None
-        answer = await ask(name, headers={**SAME, **headers}, route={"id": REJECTION["id"]}, form=form)
+        answer = await ask(name, headers={**SAME, **headers}, route={"id": REJECTION.id}, form=form)
         assert (answer.status_code, answer.get_body()) == (303, b"")
         assert answer.headers["location"].startswith("/api/console/sign-in?then=%2Fapi%2Fconsole")
 
@@ -599,7 +614,7 @@ async def test_a_form_that_comes_from_elsewhere_does_nothing(
     services: SimpleNamespace, name: str, headers: dict[str, str]
 ) -> None:
     """A browser says where a form comes from, and whoever does not say is refused."""
-    route = {"id": REJECTION["id"], "registrationId": "press-1", "orderId": "order-1", "act": "cancel"}
+    route = {"id": REJECTION.id, "registrationId": "press-1", "orderId": "order-1", "act": "cancel"}
     form = {"comment": "x", "key": KEY, "requestId": "r-1"}
     answer = await ask(name, headers={**SIGNED_IN, **headers}, route=route, form={**form, "reason": "superseded"})
     assert (answer.status_code, services.rejected_messages.done, services.outbox.queues.sent) == (403, [], [])
@@ -611,14 +626,14 @@ async def test_a_form_that_comes_from_elsewhere_does_nothing(
 async def test_a_rejection_is_closed_or_replayed_by_its_form(
     services: SimpleNamespace, headers: dict[str, str]
 ) -> None:
-    route, both = {"id": REJECTION["id"]}, {**SIGNED_IN, **headers}
+    route, both = {"id": REJECTION.id}, {**SIGNED_IN, **headers}
     closed = await ask("console_closed", headers=both, route=route, form={"comment": " done by hand "})
     replayed = await ask("console_replayed", headers=both, route=route, form={})
     assert (closed.status_code, replayed.status_code) == (303, 303)
-    assert closed.headers["location"] == f"/api/console/rejections/{REJECTION['id']}"
+    assert closed.headers["location"] == f"/api/console/rejections/{REJECTION.id}"
     assert services.rejected_messages.done == [
-        ("close", REJECTION["id"], "done by hand"),
-        ("replay", REJECTION["id"]),
+        ("close", REJECTION.id, "done by hand"),
+        ("replay", REJECTION.id),
     ]
 
 
@@ -816,7 +831,7 @@ async def test_many_are_not_replayed_without_saying_which_and_how_fast(
 @pytest.mark.parametrize("comment", ["", "  ", "x" * 501])
 async def test_a_rejection_is_not_closed_without_a_reason(services: SimpleNamespace, comment: str) -> None:
     answer = await ask(
-        "console_closed", headers={**SIGNED_IN, **SAME}, route={"id": REJECTION["id"]}, form={"comment": comment}
+        "console_closed", headers={**SIGNED_IN, **SAME}, route={"id": REJECTION.id}, form={"comment": comment}
     )
     assert (answer.status_code, services.rejected_messages.done) == (400, [])
     assert b"comment" in answer.get_body()
@@ -1434,18 +1449,18 @@ async def test_what_is_done_and_what_is_denied_is_written_down(services: SimpleN
     services.settings = replace(services.settings, entra_authentication=True)
     form = {"comment": "done by hand"}
     may = {**SAME, **principal("Fleet.Read", "Orders.Write")}
-    await ask("console_closed", headers=may, route={"id": REJECTION["id"]}, form=form)
+    await ask("console_closed", headers=may, route={"id": REJECTION.id}, form=form)
     await ask("console_revoke", headers=may, route=READ["console_revoke"])
     await ask("console_renewed", headers=may, route=READ["console_renew"], form={"requestId": "r-1"})
     assert services.audit.noted == [
-        ("close", REJECTION["id"], "done by hand"),
+        ("close", REJECTION.id, "done by hand"),
         ("denied", "console_revoke", "press-1", "5b54", "this needs the role Devices.Revoke"),
     ]
 
 
 async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services: SimpleNamespace) -> None:
     services.settings = replace(services.settings, entra_authentication=True)
-    route = {"id": REJECTION["id"]}
+    route = {"id": REJECTION.id}
     for name, form in (("console_replayed", {}), ("console_closed", {"comment": "x"})):
         refused = await ask(name, headers={**SAME, **principal("Fleet.Read")}, route=route, form=form)
         assert (refused.status_code, services.rejected_messages.done) == (403, [])
@@ -1453,7 +1468,7 @@ async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(services
     done = await ask(
         "console_replayed", headers={**SAME, **principal("Fleet.Read", "Orders.Write")}, route=route, form={}
     )
-    assert (done.status_code, services.rejected_messages.done) == (303, [("replay", REJECTION["id"])])
+    assert (done.status_code, services.rejected_messages.done) == (303, [("replay", REJECTION.id)])
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,12 @@ class Scene:
                 raise fails
 
     async def shown(self, kind: Queue | None = None) -> dict[str, Any]:
-        return await self.following.describe("r-1", kind)
+        return (await self.following.describe("r-1", kind)).shown()
 
     async def listed(self, **filters: Any) -> list[tuple[str, str]]:
         chosen = {"state": None, "kind": None, "since": None, **filters}
         items, _ = await self.following.page(size=10, continuation=None, **chosen)
-        return [(each["requestId"], each["state"]) for each in items]
+        return [(each.request_id, each.state) for each in items]
 
 
 async def test_a_request_is_queued_then_done() -> None:
@@ -193,7 +193,7 @@ async def test_a_caller_can_wait_for_a_change() -> None:
     """It is answered when the state changes, and no later than it asked for."""
     scene = Scene()
     await scene.submit()
-    assert (await scene.following.wait("r-1", None, 3))["state"] == "queued"
+    assert (await scene.following.wait("r-1", None, 3)).state == "queued"
     assert (scene.looks, scene.now) == (6, NOW + timedelta(seconds=3))
 
     async def carried_out_meanwhile(_seconds: float) -> None:
@@ -202,7 +202,7 @@ async def test_a_caller_can_wait_for_a_change() -> None:
     following = FollowedRequests(
         requests=scene.requests, orders=scene.orders, clock=scene.clock, pause=carried_out_meanwhile
     )
-    assert (await following.wait("r-1", None, 60))["state"] == "done"
+    assert (await following.wait("r-1", None, 60)).state == "done"
 
 
 async def test_requests_are_listed_with_the_latest_first_and_by_state_kind_and_time() -> None:

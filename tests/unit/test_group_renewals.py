@@ -42,7 +42,7 @@ def queued(scene: DeviceScene) -> dict[str, dict[str, Any]]:
 async def shown(scene: DeviceScene) -> tuple[str, Any]:
     following = FollowedRequests(requests=scene.requests, orders=scene.orders, clock=scene.clock)
     described = await following.describe("all", Queue.RENEWAL_REQUESTS)
-    return described["state"], described["progress"]
+    return described.state, described.progress.shown() if described.progress else None
 
 
 def progress(**counts: int) -> dict[str, int]:
@@ -124,14 +124,14 @@ async def test_each_device_is_renewed_by_a_request_that_can_be_followed() -> Non
     await queue_all(scene)
     ((identifier, message),) = queued(scene).items()
     following = FollowedRequests(requests=scene.requests, orders=scene.orders, clock=scene.clock)
-    assert (await following.describe(identifier, None))["state"] == "queued"
+    assert (await following.describe(identifier, None)).state == "queued"
     single = renewal_request(message)
     assert isinstance(single, CertificateRenewal)
     with pytest.raises(Deferred):
         await scene.renewals.carry_out(single)
     scene.boot(await scene.certificate(2))
     await scene.renewals.carry_out(single)
-    assert (await following.describe(identifier, None))["state"] == "done"
+    assert (await following.describe(identifier, None)).state == "done"
     assert await scene.state() is DeviceState.REGISTERED
     assert scene.event("CertificateRenewed")["correlationid"] == identifier
 

@@ -76,7 +76,7 @@ async def test_a_poison_message_that_is_too_deep_is_recorded() -> None:
     body = nested(20_000).encode()
     await subject.record_poison(ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="m1", body=body, received=NOW))
     items, _ = await subject.page(size=1, continuation=None)
-    assert items[0]["body"] == body.decode()
+    assert items[0].body == body.decode()
 
 
 @pytest.mark.parametrize("given", ["zzz", "a\nb\nc"])

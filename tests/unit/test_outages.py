@@ -227,7 +227,7 @@ class Host:
 
     async def listed(self) -> list[dict[str, Any]]:
         items, _ = await self.rejected_messages.page(size=10, continuation=None)
-        return items
+        return [each.shown() for each in items]
 
 
 class Delivered(func.QueueMessage):

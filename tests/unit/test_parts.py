@@ -48,7 +48,8 @@ def following(scene: DeviceScene) -> FollowedRequests:
 async def shown(scene: DeviceScene) -> tuple[str, dict[str, int]]:
     """Give the state of the request, and of its counts those that are not zero."""
     described = await following(scene).describe("all", KIND)
-    return described["state"], {name: count for name, count in (described["progress"] or {}).items() if count}
+    counts = described.progress.shown() if described.progress else {}
+    return described.state, {name: count for name, count in counts.items() if count}
 
 
 async def deliver(scene: DeviceScene) -> None:

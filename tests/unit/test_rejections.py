@@ -43,7 +43,7 @@ async def kept(body: bytes) -> str:
     await subject.record(message, Rejected.because("no"))
     [item], _ = await subject.page(size=10, continuation=None)
     assert SECRET.encode() not in b"".join(str(row.values).encode() for row in table.rows.values())
-    return str(item["body"])
+    return str(item.body)
 
 
 async def test_a_message_is_kept_byte_for_byte() -> None:
@@ -209,7 +209,7 @@ class Kept:
 
     async def ids(self, **filters: Any) -> list[str]:
         items, _ = await self.subject.page(Filters(**filters), size=10, continuation=None)
-        return [item["id"] for item in items]
+        return [item.id for item in items]
 
 
 async def test_a_replay_is_done_once_and_shown() -> None:
@@ -220,7 +220,7 @@ async def test_a_replay_is_done_once_and_shown() -> None:
     first = await kept.subject.replay(identifier)
     kept.now += timedelta(hours=1)
     assert await kept.subject.replay(identifier) == first == await kept.subject.describe(identifier)
-    assert (first["state"], first["replayedAt"]) == ("replayed", NOW)
+    assert (first.state, first.replayed_at) == ("replayed", NOW)
     assert kept.queues.sent == [(Queue.DEVICE_ORDERS, {"orderId": "1"}, None)]
     assert (await kept.ids(), await kept.ids(state=RejectionState.REPLAYED)) == ([], [identifier])
     assert await kept.ids(state=None) == [identifier]
@@ -262,9 +262,9 @@ async def test_a_replay_that_could_not_be_sent_is_open_still() -> None:
     kept.queues.step = down
     with pytest.raises(ConnectionError):
         await kept.subject.replay(identifier)
-    assert (await kept.subject.describe(identifier))["state"] == "open"
+    assert (await kept.subject.describe(identifier)).state == "open"
     kept.queues.step = lambda: None
-    assert (await kept.subject.replay(identifier))["state"] == "replayed"
+    assert (await kept.subject.replay(identifier)).state == "replayed"
 
 
 async def test_a_replay_that_was_killed_is_taken_up_a_minute_later() -> None:
@@ -287,14 +287,14 @@ async def test_a_replay_that_was_killed_is_taken_up_a_minute_later() -> None:
     )
     assert await kept.ids() == [identifier]
     kept.now += timedelta(minutes=1)
-    assert (await kept.subject.replay(identifier))["state"] == "replayed"
+    assert (await kept.subject.replay(identifier)).state == "replayed"
 
 
 async def test_what_is_not_whole_is_not_replayed() -> None:
     """A body too large for a row is cut, with the count of what is missing, and one that is not text is not sent."""
     kept = Kept()
     identifier = await kept.record(b'{"a": "' + b"x" * 65_536)
-    assert (await kept.subject.describe(identifier))["bytesLeftOut"] == 65_536 + 7 - 61_440
+    assert (await kept.subject.describe(identifier)).bytes_left_out == 65_536 + 7 - 61_440
     with pytest.raises(Rejected) as cut:
         await kept.subject.replay(identifier)
     assert str(cut.value) == (
@@ -337,8 +337,8 @@ async def test_a_refusal_with_thousands_of_reasons_fits_its_row_and_its_event() 
     [row] = kept.table.rows.values()
     assert len(row.values["reasons"]) <= 16_384
     assert len(json.dumps(kept.queues.sent[-1][1])) <= 32_768
-    assert (await kept.subject.describe(identifier))["reasons"][-1]["message"].endswith(
-        "mend these first, then send it again"
+    assert (
+        (await kept.subject.describe(identifier)).reasons[-1].message.endswith("mend these first, then send it again")
     )
 
 
@@ -351,12 +351,12 @@ async def test_what_failed_again_and_again_is_kept_with_the_cause_and_time_of_ea
         await kept.subject.note_failure(tried, KeyError(f"csr {second}"))
     copied = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="another id", body=tried.body, received=NOW)
     found = await kept.subject.describe(await kept.subject.record_poison(copied))
-    assert found["attempts"] == 6
-    assert [(each["at"].second, each["cause"]) for each in found["failures"]] == [
+    assert found.attempts == 6
+    assert [(each.at.second, each.cause) for each in found.failures] == [
         (second, f"KeyError: 'csr {second}'") for second in range(1, 6)
     ]
     again = ReceivedMessage(queue=Queue.DEVICE_ORDERS, message_id="a third id", body=tried.body, received=NOW)
-    assert (await kept.subject.describe(await kept.subject.record_poison(again)))["attempts"] is None
+    assert (await kept.subject.describe(await kept.subject.record_poison(again))).attempts is None
 
 
 async def three(kept: Kept) -> list[str]:
@@ -398,11 +398,11 @@ async def test_many_are_replayed_at_a_pace_and_what_can_not_be_is_told() -> None
     big = await kept.subject.record(damaged, Rejected.because("it is too large"))
     kept.queues.sent.clear()
     done = await kept.subject.replay_many(Filters(queue="renewal-requests"), per_minute=30)
-    assert (done["replayed"], done["isMore"]) == (2, False)
-    assert [each["id"] for each in done["notReplayed"]] == [big]
+    assert (done.replayed, done.is_more) == (2, False)
+    assert [each.id for each in done.not_replayed] == [big]
     assert [delay for _, _, delay in kept.queues.sent] == [None, timedelta(seconds=2)]
     assert sorted(await kept.ids(state=RejectionState.REPLAYED)) == sorted([first, second])
-    assert (await kept.subject.replay_many(Filters(queue="renewal-requests"), per_minute=30))["replayed"] == 0
+    assert (await kept.subject.replay_many(Filters(queue="renewal-requests"), per_minute=30)).replayed == 0
 
 
 async def test_a_closed_rejection_is_not_replayed_and_says_why() -> None:
@@ -410,7 +410,7 @@ async def test_a_closed_rejection_is_not_replayed_and_says_why() -> None:
     kept = Kept()
     first, second, _ = await three(kept)
     closed = await kept.subject.close(first, "mended by hand")
-    assert (closed["state"], closed["comment"], closed["closedAt"]) == ("closed", "mended by hand", kept.now)
+    assert (closed.state, closed.comment, closed.closed_at) == ("closed", "mended by hand", kept.now)
     assert await kept.subject.close(first, "another word") == closed
     with pytest.raises(Conflict, match=f"'{first}' is closed: mended by hand"):
         await kept.subject.replay(first)

@@ -276,9 +276,9 @@ class Ledger:
 
     async def describe(self, name: str, _kind: object = None) -> Any:
         if name == "r-1":
-            return {"about": "/api/devices/press-1"}
+            return SimpleNamespace(about="/api/devices/press-1")
         if name == "r-2":
-            return {"about": "/api/enrollment-groups/line-2"}
+            return SimpleNamespace(about="/api/enrollment-groups/line-2")
         return {"enrollmentGroup": self._found({f"{7:040x}": "line-1", f"{8:040x}": "line-2"}, name).enrollment_group}
 
     async def describe_finding(self, name: str) -> Any:
@@ -497,8 +497,8 @@ async def test_a_message_is_put_back_by_whoever_may_do_what_it_asks_for(
     monkeypatch: pytest.MonkeyPatch, name: str, queue: str, role: Role
 ) -> None:
     class Rejections:
-        async def describe(self, _identifier: str) -> dict[str, str]:
-            return {"queue": queue}
+        async def describe(self, _identifier: str) -> SimpleNamespace:
+            return SimpleNamespace(queue=queue)
 
     body = {"queue": queue, "comment": "done by hand"}
     given = {key: body[key] for key in body if (key == "queue") is (name == "replay_rejections")}

@@ -43,8 +43,9 @@ async def faults(world: World) -> list[str]:
         if key.startswith("d:") and (record := row.read(DeviceRecord)).state is not DeviceState.REVOKED:
             found.append(f"{record.registration_id} is {record.state}")
     followed = await world.services.following.describe("all", KIND)
-    if (followed["state"], followed["progress"]["queued"], followed["progress"]["done"]) != ("done", 2, 2):
-        found.append(f"the request is {followed['state']} with {followed['progress']}")
+    counts = followed.progress
+    if counts is None or (followed.state, counts.queued, counts.done) != ("done", 2, 2):
+        found.append(f"the request is {followed.state} with {counts}")
     revoked = {each["id"] for each in world.events() if each["type"].endswith(".DeviceRevoked")}
     if len(revoked) != len(DEVICES):
         found.append(f"told were {sorted(revoked)}")
@@ -87,7 +88,7 @@ async def test_a_group_s_request_ends_though_somebody_else_revokes_a_device_befo
         world.ask("alone", KIND, {"requestId": "alone", "registrationId": DEVICE, "reason": "keyCompromise"})
         await world.deliver("alone", host=1)
         await world.drain()
-        state = (await world.services.following.describe("all", KIND))["state"]
+        state = (await world.services.following.describe("all", KIND)).state
         left += [f"killed before step {step + 1}: it is {state}"] if state != "done" else []
         left += [f"killed before step {step + 1}: {fault}" for fault in await audit(world)]
     assert left == []

@@ -137,16 +137,17 @@ async def test_a_look_at_a_renewal_that_waits_is_cheap() -> None:
     world.ask("renew", *MESSAGES["renew"])
     await world_at_rest(world)
     world.now += timedelta(minutes=20)
-    tries = (await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS))["tries"]
+    tries = (await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS)).tries
     message = world.take("renew")
     assert message is not None
+    assert tries is not None
     world.conductor.start("look", world.hosts[0].deliver(*message))
-    while (await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS))["state"] == "waiting":
+    while (await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS)).state == "waiting":
         if not await world.conductor.advance("look", 1):
             break
     assert [each for each in world.conductor.steps["look"] if not each.startswith("delete")] == LOOK
     shown = await world.services.following.describe("r1", Queue.RENEWAL_REQUESTS)
-    assert (shown["state"], shown["tries"]) == ("waiting", tries + 1)
+    assert (shown.state, shown.tries) == ("waiting", tries + 1)
 
 
 @pytest.mark.parametrize("service", ["dps", "hub", "tables", "vault", "blobs"])

@@ -59,7 +59,7 @@ async def states(world: World) -> tuple[OrderState, list[str]]:
 
 
 async def request(world: World, action: str) -> Mapping[str, Any]:
-    return await world.services.following.describe(f"{action}-1", Queue.DEVICE_ORDERS)
+    return (await world.services.following.describe(f"{action}-1", Queue.DEVICE_ORDERS)).shown()
 
 
 async def test_a_cancelled_order_begins_no_line_whose_message_lies_in_its_queue() -> None:
@@ -366,7 +366,7 @@ async def test_acts_that_an_order_does_not_allow_are_refused() -> None:
     body = {"requestId": "x", "orderId": "order-9", "action": "cancel"}
     world.ask("unknown", Queue.DEVICE_ORDERS, body)
     await world.deliver("unknown")
-    followed = await world.services.following.describe("x", Queue.DEVICE_ORDERS)
+    followed = (await world.services.following.describe("x", Queue.DEVICE_ORDERS)).shown()
     assert followed["reasons"] == ({"field": "orderId", "message": "the order 'order-9' does not exist"},)
     assert await world.orders.get("order-9") is None
     assert (await states(world))[0] is OrderState.COMPLETED

@@ -104,7 +104,7 @@ async def test_a_timer_ends_a_part_whose_worker_was_killed_and_the_request_with_
         world.now += MINUTE
         await world.hosts[1].tick("convergence_sweep")
         await world.deliver("all", host=1)
-        state = (await world.services.following.describe("all", KIND))["state"]
+        state = (await world.services.following.describe("all", KIND)).state
         left += [f"killed before step {step + 1}: it is {state}"] if state != "done" else []
     assert left == []
 

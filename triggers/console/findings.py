@@ -234,7 +234,8 @@ async def console_reconcile(services: Services, request: func.HttpRequest) -> fu
         for kind in FindingKind
         if (policy := services.reconciler.policy_of(kind)) is not Policy.REPORT
     ]
-    return rendered("reconcile.html", wanted=wanted, count=count, by_itself=by_itself)
+    device, group = wanted.registration_id, wanted.enrollment_group
+    return rendered("reconcile.html", device=device, group=group, count=count, by_itself=by_itself)
 
 
 @page("reconcile", method="POST", role=Role.GROUPS_MANAGE, scope=_of_form, act="reconcile")

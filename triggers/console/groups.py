@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.messages import Queue
 from shared.domain.groups import GroupState, RolloverState
 from shared.errors import NotFound
 from shared.rules.zones import Zone
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     import azure.functions as func
 
+    from shared.contracts.answers_requests import FollowedRequest, ListedRequest
     from shared.services import Services
 
 _SHOWN = 50
@@ -60,7 +60,7 @@ async def console_group(services: Services, request: func.HttpRequest) -> func.H
     )
 
 
-async def _requests(services: Services, group_id: str) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+async def _requests(services: Services, group_id: str) -> tuple[Sequence[FollowedRequest], str | None]:
     """Give the last requests about a group, each with how far it is."""
     listed, following = await services.following.page(
         state=None,
@@ -71,9 +71,9 @@ async def _requests(services: Services, group_id: str) -> tuple[Sequence[Mapping
         about=f"/api/enrollment-groups/{group_id}",
     )
 
-    async def described(each: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    async def described(each: ListedRequest) -> FollowedRequest | None:
         with suppress(NotFound):  # it was forgotten by now
-            return await services.following.describe(each["requestId"], Queue(each["kind"]))
+            return await services.following.describe(each.request_id, each.kind)
         return None
 
     return [each for each in await asyncio.gather(*map(described, listed)) if each], following

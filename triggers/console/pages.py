@@ -17,6 +17,7 @@ import jinja2
 
 from shared import tracing
 from shared.acting import acting
+from shared.contracts.base import Contract
 from shared.domain.callers import ANONYMOUS, Role
 from shared.errors import Rejected
 from triggers import auditing, callers, outcomes
@@ -132,9 +133,23 @@ def _dressed(answer: func.HttpResponse) -> func.HttpResponse:
 
 def rendered(template: str, *, status: int = HTTPStatus.OK, **values: Any) -> func.HttpResponse:
     """Answer with a page: a template, filled in."""
+    shown = {name: _shown(value) for name, value in values.items()}
     now = datetime.now(UTC)
-    text = _templates().get_template(template).render(root=ROOT, now=now, may=may, caller=callers.current(), **values)
+    text = _templates().get_template(template).render(root=ROOT, now=now, may=may, caller=callers.current(), **shown)
     return func.HttpResponse(text, status_code=int(status), mimetype=_HTML, charset="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    """Give an answer of the contract as pages show it: by the names that it has on the wire."""
+    match value:
+        case Contract():
+            return value.shown()
+        case list() | tuple():
+            return [_shown(each) for each in value]
+        case dict():
+            return {name: _shown(each) for name, each in value.items()}
+        case _:
+            return value
 
 
 def may(role: str, group: str | None = None) -> bool:

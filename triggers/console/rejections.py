@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.answers import RejectionClosing, Replay
-from shared.contracts.messages import INBOUND_QUEUES, Queue
+from shared.contracts.messages import INBOUND_QUEUES
 from shared.contracts.parsing import parse
 from shared.domain.rejections import RejectionState
 from shared.ledger.rejections import Filters
@@ -58,7 +58,7 @@ async def console_rejection(services: Services, request: func.HttpRequest) -> fu
         "rejection.html",
         rejection=found,
         acts_here=services.settings.zone is Zone.ALL,
-        role=callers.ROLE_OF_QUEUE[Queue(found["queue"])],
+        role=callers.ROLE_OF_QUEUE[found.queue],
     )
 
 
@@ -96,7 +96,7 @@ async def console_closed(services: Services, request: func.HttpRequest) -> func.
 
 
 async def _require_for(services: Services, identifier: str) -> None:
-    callers.require_for((await services.rejected_messages.describe(identifier))["queue"])
+    callers.require_for((await services.rejected_messages.describe(identifier)).queue)
 
 
 @page("replays", known=("queue", "cause"))

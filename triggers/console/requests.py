@@ -28,7 +28,7 @@ async def console_request(services: Services, request: func.HttpRequest) -> func
     """Show how far a request is."""
     identifier = path_value("requestId", request.route_params["requestId"])
     found = await services.following.describe(identifier, chosen(request, "kind", KINDS))
-    return rendered("request.html", request=found, about=_page_of(found["about"]))
+    return rendered("request.html", request=found, about=_page_of(found.about))
 
 
 def _page_of(about: str | None) -> str | None:

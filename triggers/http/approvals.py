@@ -97,7 +97,9 @@ async def list_approvals(services: Services, request: func.HttpRequest) -> func.
 )
 async def get_approval(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an act that waits for a second person, or did."""
-    return json_answer(Approval, shown_approval(await services.approvals.describe(approval_id_of(request))))
+    return json_answer(
+        Approval.model_validate(shown_approval(await services.approvals.describe(approval_id_of(request))))
+    )
 
 
 @endpoint(
@@ -115,7 +117,7 @@ async def approve_act(services: Services, request: func.HttpRequest) -> func.Htt
     """Approve what somebody else has asked for; then it is carried out."""
     identifier = approval_id_of(request)
     parse(ApprovalDecision, body_of(request, optional=True))
-    return json_answer(Approval, shown_approval(await services.approvals.approve(identifier)))
+    return json_answer(Approval.model_validate(shown_approval(await services.approvals.approve(identifier))))
 
 
 @endpoint(
@@ -135,4 +137,4 @@ async def refuse_act(services: Services, request: func.HttpRequest) -> func.Http
     parse(ApprovalDecision, body_of(request, optional=True))
     if auditing.comment_of(request) is None:
         raise Rejected.because("is required: who asked is to know why", field="comment")
-    return json_answer(Approval, shown_approval(await services.approvals.refuse(identifier)))
+    return json_answer(Approval.model_validate(shown_approval(await services.approvals.refuse(identifier))))

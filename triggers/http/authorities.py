@@ -123,7 +123,7 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
     # Before its row is there, whoever sees the id could take it for something else.
     if asked is not None and await services.requests.find(Queue.REVOCATION_REQUESTS, asked) is None:
         asked = None
-    return json_answer(Authority, {**_authority(record), **certificates, "devicesRequest": asked})
+    return json_answer(Authority.model_validate({**_authority(record), **certificates, "devicesRequest": asked}))
 
 
 @endpoint(
@@ -145,7 +145,7 @@ async def create_verification_certificate(services: Services, request: func.Http
     )
     serial = names.serial_text(certificate.serial_number)
     answer = {"serialNumber": serial, "certificate": names.pem(certificate)}
-    return json_answer(VerificationCertificate, answer, HTTPStatus.CREATED)
+    return json_answer(VerificationCertificate.model_validate(answer), HTTPStatus.CREATED)
 
 
 @endpoint(
@@ -182,7 +182,7 @@ async def install_certificate(services: Services, request: func.HttpRequest) -> 
     record = await services.authority_workflows.installation.install(
         authority_name_of(request), certificates.encode(), request_id=idempotency_key_of(request)
     )
-    return json_answer(AuthoritySummary, _authority(record))
+    return json_answer(AuthoritySummary.model_validate(_authority(record)))
 
 
 @endpoint(
@@ -204,7 +204,7 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
         name, wanted, cause=request_id_of(request), request_id=idempotency_key_of(request)
     )
     location = {"Location": f"/api/certificate-authorities/{name}"}
-    return json_answer(AuthoritySummary, _authority(record), HTTPStatus.CREATED, location)
+    return json_answer(AuthoritySummary.model_validate(_authority(record)), HTTPStatus.CREATED, location)
 
 
 @endpoint(
@@ -243,7 +243,7 @@ async def _queued(services: Services, wanted: CertificateRequest) -> func.HttpRe
 async def get_certificate(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a certificate by its serial number."""
     serial = path_value("serialNumber", request.route_params["serialNumber"])
-    return json_answer(Certificate, await services.certificate_requests.describe(serial))
+    return json_answer(Certificate.model_validate(await services.certificate_requests.describe(serial)))
 
 
 @endpoint(
@@ -259,4 +259,4 @@ async def check_certificate(services: Services, request: func.HttpRequest) -> fu
     """Tell whether DPS would accept a chain, from anybody's CA, and every reason why it would not."""
     wanted = parse(CertificateCheck, body_of(request, limit=FILE_LIMIT))
     found = await services.groups.previews.check(wanted.enrollment_group, wanted.registration_id, wanted.chain)
-    return json_answer(Check, found)
+    return json_answer(Check.model_validate(found))

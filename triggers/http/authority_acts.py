@@ -150,7 +150,7 @@ async def import_crl(services: Services, request: func.HttpRequest) -> func.Http
     else:
         content = parse(AuthorityList, body_of(request, limit=LIST_LIMIT)).crl.encode()
     found = await services.served_lists.imported.take_in(authority_name_of(request), content)
-    return json_answer(ImportedListAnswer, found)
+    return json_answer(ImportedListAnswer.model_validate(found))
 
 
 async def _acted(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:
@@ -190,7 +190,7 @@ async def _previewed(
     plan = None
     if action is AuthorityAction.REVOKE:
         plan = await services.revocations.foresee_authorities(found["authorities"], per_minute=act.per_minute)
-    return json_answer(AuthorityPreview, {**found, "plan": plan})
+    return json_answer(AuthorityPreview.model_validate({**found, "plan": plan}))
 
 
 async def _queued(

@@ -71,7 +71,7 @@ async def list_enrollment_groups(services: Services, _request: func.HttpRequest)
 async def get_enrollment_group(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an enrollment group, with what DPS holds of it; its ETag guards changes."""
     described = await services.groups.directory.describe(group_id_of(request))
-    return json_answer(Group, described, headers=etag_header(described))
+    return json_answer(Group.model_validate(described), headers=etag_header(described))
 
 
 @endpoint(
@@ -249,4 +249,4 @@ async def check_enrollment(services: Services, request: func.HttpRequest) -> fun
     """Tell what DPS would answer to a device with this chain, and why."""
     wanted = parse(EnrollmentCheck, body_of(request, limit=FILE_LIMIT))
     found = await services.groups.previews.check(group_id_of(request), wanted.registration_id, wanted.chain)
-    return json_answer(Check, found)
+    return json_answer(Check.model_validate(found))

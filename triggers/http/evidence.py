@@ -120,7 +120,7 @@ def _shown(record: CheckpointRecord) -> func.HttpResponse:
         for (_, key), state in zip(record.signing, ("signs", "next"), strict=False)
     ]
     keys += [{"key": each.verifier_key, "state": "retired", "until": each.until} for each in reversed(record.retired)]
-    return json_answer(LogKeyList, {"origin": record.origin, "keys": keys})
+    return json_answer(LogKeyList.model_validate({"origin": record.origin, "keys": keys}))
 
 
 @endpoint(

@@ -13,6 +13,7 @@ from pydantic import Field
 from shared.contracts.answers import (
     Alive,
     Description,
+    ListedSchema,
     Readiness,
     Rejection,
     RejectionClosing,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @endpoint("GET", "health/live", answers=[Answer(200, "the worker runs", (Alive,))], anonymous=True, alone=True)
 async def health_live(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Tell that the worker runs."""
-    return json_answer(Alive, {"status": "ok"})
+    return json_answer(Alive(status="ok"))
 
 
 @endpoint(
@@ -77,7 +78,7 @@ async def health_ready(services: Services, _request: func.HttpRequest) -> func.H
     ready = all(outcome == "ok" for outcome in report.values())
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     said = {"status": "ok" if ready else "unavailable", "dependencies": report}
-    return json_answer(Readiness, said, status)
+    return json_answer(Readiness.model_validate(said), status)
 
 
 @cache
@@ -100,7 +101,7 @@ def _queues() -> dict[str, Any]:
 )
 async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe this API."""
-    return json_answer(Description, _api())
+    return json_answer(Description.model_validate(_api()))
 
 
 @endpoint(
@@ -113,7 +114,7 @@ async def openapi(_services: Services, _request: func.HttpRequest) -> func.HttpR
 )
 async def asyncapi(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """Describe the queues, the messages that they take, and the events."""
-    return json_answer(Description, _queues())
+    return json_answer(Description.model_validate(_queues()))
 
 
 @cache
@@ -131,9 +132,8 @@ def _schemas() -> dict[str, dict[str, Any]]:
 )
 async def list_schemas(_services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the messages and events that have a JSON Schema."""
-    return json_answer(
-        SchemaList, {"schemas": [{"name": name, "url": f"/api/schemas/{name}.json"} for name in _schemas()]}
-    )
+    listed = [ListedSchema(name=name, url=f"/api/schemas/{name}.json") for name in _schemas()]
+    return json_answer(SchemaList(schemas=listed))
 
 
 @endpoint(
@@ -199,7 +199,7 @@ async def list_rejections(services: Services, request: func.HttpRequest) -> func
 async def get_rejection(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show one message that was refused or set aside, and whether it was replayed."""
     identifier = rejection_id_of(request)
-    return json_answer(Rejection, await services.rejected_messages.describe(identifier))
+    return json_answer(await services.rejected_messages.describe(identifier))
 
 
 @endpoint(
@@ -217,11 +217,11 @@ async def replay_rejection(services: Services, request: func.HttpRequest) -> fun
     """
     identifier = rejection_id_of(request)
     await _require_for(services, identifier)
-    return json_answer(Rejection, await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)
+    return json_answer(await services.rejected_messages.replay(identifier), HTTPStatus.ACCEPTED)
 
 
 async def _require_for(services: Services, identifier: str) -> None:
-    callers.require_for((await services.rejected_messages.describe(identifier))["queue"])
+    callers.require_for((await services.rejected_messages.describe(identifier)).queue)
 
 
 @endpoint(
@@ -238,7 +238,7 @@ async def replay_rejections(services: Services, request: func.HttpRequest) -> fu
     callers.require_for(wanted.queue)
     filters = Filters(queue=wanted.queue, kind=wanted.kind, cause=wanted.cause, since=wanted.since, until=wanted.until)
     done = await services.rejected_messages.replay_many(filters, per_minute=wanted.per_minute)
-    return json_answer(Replayed, done, HTTPStatus.ACCEPTED)
+    return json_answer(done, HTTPStatus.ACCEPTED)
 
 
 @endpoint(
@@ -255,4 +255,4 @@ async def close_rejection(services: Services, request: func.HttpRequest) -> func
     identifier = rejection_id_of(request)
     await _require_for(services, identifier)
     comment = parse(RejectionClosing, body_of(request)).comment
-    return json_answer(Rejection, await services.rejected_messages.close(identifier, comment))
+    return json_answer(await services.rejected_messages.close(identifier, comment))

@@ -158,7 +158,9 @@ async def get_device_order(services: Services, request: func.HttpRequest) -> fun
     )
     following = described.get("continuationToken")
     return json_answer(
-        Order, {**described, "continuationToken": shown_continuation(following)} if following else described
+        Order.model_validate(
+            {**described, "continuationToken": shown_continuation(following)} if following else described
+        )
     )
 
 
@@ -295,13 +297,14 @@ async def get_order_results_json(services: Services, request: func.HttpRequest) 
     """Give what became of the devices of an order, 5,000 lines at a time."""
     order, lines, following = await _results(services, request)
     return json_answer(
-        OrderResultPage,
-        {
-            "orderId": order.order_id,
-            "state": order.state,
-            "items": [result_of(line) for line in lines],
-            "continuationToken": shown_continuation(following),
-        },
+        OrderResultPage.model_validate(
+            {
+                "orderId": order.order_id,
+                "state": order.state,
+                "items": [result_of(line) for line in lines],
+                "continuationToken": shown_continuation(following),
+            }
+        ),
     )
 
 

@@ -49,10 +49,10 @@ async def get_request(services: Services, request: func.HttpRequest) -> func.Htt
     kind = chosen(request, "kind", KINDS)
     wanted = _WAIT.search((request.headers.get("Prefer") or "").lower())
     if wanted is None:
-        return json_answer(FollowedRequest, await services.following.describe(identifier, kind))
+        return json_answer(await services.following.describe(identifier, kind))
     seconds = min(int(wanted[1]), LONGEST_WAIT)
     shown = await services.following.wait(identifier, kind, seconds)
-    return json_answer(FollowedRequest, shown, headers={"Preference-Applied": f"wait={seconds}"})
+    return json_answer(shown, headers={"Preference-Applied": f"wait={seconds}"})
 
 
 @endpoint(

@@ -157,7 +157,7 @@ async def of_request(services: Services, request: func.HttpRequest) -> str | Non
     identifier = path_value("requestId", request.route_params["requestId"])
     kind = next((each for each in KINDS if each == request.params.get("kind")), None)
     shown = await services.following.describe(identifier, kind)
-    return await group_of_path(services, shown["about"])
+    return await group_of_path(services, shown.about)
 
 
 # --- the ledger's word ---

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
-from shared.contracts.base import told_actor
+from shared.contracts.answers_requests import BatchProgress, FollowedRequest, ListedRequest
+from shared.contracts.base import stated, told_actor
 from shared.contracts.devices import MemberRevocation
 from shared.contracts.ids import path_value
 from shared.contracts.messages import Queue
@@ -65,7 +66,7 @@ class FollowedRequests:
     clock: Clock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    async def describe(self, request_id: str, kind: Queue | None) -> dict[str, Any]:
+    async def describe(self, request_id: str, kind: Queue | None) -> FollowedRequest:
         """Show a request.
 
         Args:
@@ -82,11 +83,11 @@ class FollowedRequests:
         if not found:
             raise NotFound.because(f"the request {request_id!r} does not exist", field="requestId")
         if len(found) > 1:
-            names = ", ".join(str(each["kind"]) for each in found)
+            names = ", ".join(each.kind for each in found)
             raise Conflict.because(f"requests of several kinds have this id; give one of {names}", field="kind")
         return found[0]
 
-    async def wait(self, request_id: str, kind: Queue | None, seconds: float) -> dict[str, Any]:
+    async def wait(self, request_id: str, kind: Queue | None, seconds: float) -> FollowedRequest:
         """Show a request as soon as its state changes, or has ended, but no later than after some seconds.
 
         Raises:
@@ -94,12 +95,12 @@ class FollowedRequests:
         """
         first = shown = await self.describe(request_id, kind)
         until = self.clock() + timedelta(seconds=seconds)
-        while shown["state"] == first["state"] and shown["endedAt"] is None and self.clock() < until:
+        while shown.state is first.state and shown.ended_at is None and self.clock() < until:
             await self.pause(_LOOK_AGAIN)
             shown = await self.describe(request_id, kind)
         return shown
 
-    async def _described(self, kind: Queue, request_id: str) -> dict[str, Any] | None:
+    async def _described(self, kind: Queue, request_id: str) -> FollowedRequest | None:
         if kind is Queue.DEVICE_ORDERS and (order := await self.orders.get(request_id)) is not None:
             return _of_order(order.record)
         known = await self.requests.find(kind, request_id)
@@ -114,7 +115,7 @@ class FollowedRequests:
         size: int,
         continuation: str | None,
         about: str | None = None,
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[ListedRequest], str | None]:
         """List a page of requests, the latest first. An order that came by its queue is in the list of orders alone.
 
         Args:
@@ -130,14 +131,14 @@ class FollowedRequests:
         )
         states = await asyncio.gather(*map(self._state_of, entries))
         return [
-            {
-                "requestId": each.request_id,
-                "kind": each.kind,
-                "state": state,
-                "about": each.about,
-                "requestedAt": each.at,
-                "location": location_of(Queue(each.kind), each.request_id),
-            }
+            ListedRequest(
+                request_id=each.request_id,
+                kind=Queue(each.kind),
+                state=state,
+                about=each.about,
+                requested_at=each.at,
+                location=location_of(Queue(each.kind), each.request_id),
+            )
             for each, state in zip(entries, states, strict=True)
         ], following
 
@@ -281,37 +282,37 @@ def _request_id(kind: Queue, data: Any) -> str | None:
     return None
 
 
-def _of_request(record: RequestRecord) -> dict[str, Any]:
+def _of_request(record: RequestRecord) -> FollowedRequest:
     wait = record.wait if record.state in {RequestState.WAITING, RequestState.AWAITING_APPROVAL} else None
-    return {
-        "requestId": record.request_id,
-        "kind": record.kind,
-        "state": record.state,
-        "about": record.about,
-        "requestedAt": record.received_at,
-        "waitingFor": wait.what if wait else None,
-        "waitingSince": wait.since if wait else None,
-        "nextTry": wait.next_try if wait else None,
-        "tries": wait.tries if wait else None,
-        "reasons": (record.reasons or ()) if record.state is RequestState.REJECTED else (),
-        "rejectionId": record.rejection_id,
-        "endedAt": record.ended_at if record.state in ENDED else None,
-        "progress": _counts_of(record.progress) if record.progress else None,
-        "actor": told_actor(record.actor),
-        "comment": record.comment,
-        "approvalId": wait.approval if wait else None,
-    }
+    return FollowedRequest(
+        request_id=record.request_id,
+        kind=Queue(record.kind),
+        state=record.state,
+        about=record.about,
+        requested_at=record.received_at,
+        waiting_for=wait.what if wait else None,
+        waiting_since=wait.since if wait else None,
+        next_try=wait.next_try if wait else None,
+        tries=wait.tries if wait else None,
+        reasons=stated((record.reasons or ()) if record.state is RequestState.REJECTED else ()),
+        rejection_id=record.rejection_id,
+        ended_at=record.ended_at if record.state in ENDED else None,
+        progress=_counts_of(record.progress) if record.progress else None,
+        actor=told_actor(record.actor),
+        comment=record.comment,
+        approval_id=wait.approval if wait else None,
+    )
 
 
-def _counts_of(progress: Progress) -> dict[str, int]:
-    return {
-        "queued": progress.queued,
-        "needCsr": progress.need_csr,
-        "skipped": progress.skipped,
-        "done": progress.done,
-        "failed": progress.failed,
-        "waiting": progress.waiting,
-    }
+def _counts_of(progress: Progress) -> BatchProgress:
+    return BatchProgress(
+        queued=progress.queued,
+        need_csr=progress.need_csr,
+        skipped=progress.skipped,
+        done=progress.done,
+        failed=progress.failed,
+        waiting=progress.waiting,
+    )
 
 
 _OF_ORDERS: Mapping[OrderState, RequestState] = {
@@ -339,23 +340,23 @@ def _follows(order: OrderRecord) -> Change:
             return begun
 
 
-def _of_order(record: OrderRecord) -> dict[str, Any]:
+def _of_order(record: OrderRecord) -> FollowedRequest:
     state = _state_of_order(record)
-    return {
-        "requestId": record.order_id,
-        "kind": Queue.DEVICE_ORDERS,
-        "state": state,
-        "about": f"/api/device-orders/{record.order_id}",
-        "requestedAt": record.accepted_at,
-        "waitingFor": "devices, which are to boot for the first time" if state is RequestState.WAITING else None,
-        "waitingSince": None,
-        "nextTry": None,
-        "tries": None,
-        "reasons": (record.reasons or ()) if state is RequestState.REJECTED else (),
-        "rejectionId": None,
-        "endedAt": (record.completed_at or record.accepted_at) if state in ENDED else None,
-        "progress": None,
-        "actor": told_actor(record.actor),
-        "comment": record.comment,
-        "approvalId": None,
-    }
+    return FollowedRequest(
+        request_id=record.order_id,
+        kind=Queue.DEVICE_ORDERS,
+        state=state,
+        about=f"/api/device-orders/{record.order_id}",
+        requested_at=record.accepted_at,
+        waiting_for="devices, which are to boot for the first time" if state is RequestState.WAITING else None,
+        waiting_since=None,
+        next_try=None,
+        tries=None,
+        reasons=stated((record.reasons or ()) if state is RequestState.REJECTED else ()),
+        rejection_id=None,
+        ended_at=(record.completed_at or record.accepted_at) if state in ENDED else None,
+        progress=None,
+        actor=told_actor(record.actor),
+        comment=record.comment,
+        approval_id=None,
+    )

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import tracing
+from shared.contracts.answers import FailedTry, NotReplayed, Rejection, Replayed
 from shared.contracts.base import stated
 from shared.contracts.events import RequestRejected
 from shared.contracts.ids import path_value
@@ -201,12 +202,12 @@ class RejectedMessages:
 
     async def page(
         self, filters: Filters = EVERY_OPEN, *, size: int, continuation: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[Rejection], str | None]:
         """List a page of refused messages."""
         records, following = await self.rejections.page(filters, size=size, continuation=continuation)
         return [_described(record) for record in records], following
 
-    async def describe(self, identifier: str) -> dict[str, Any]:
+    async def describe(self, identifier: str) -> Rejection:
         """Show a refused message.
 
         Raises:
@@ -214,20 +215,21 @@ class RejectedMessages:
         """
         return _described((await self._get(identifier)).record)
 
-    async def replay_many(self, filters: Filters, *, per_minute: int) -> dict[str, Any]:
+    async def replay_many(self, filters: Filters, *, per_minute: int) -> Replayed:
         """Put refused messages back into their queues, so many a minute, and tell how many were, and what was not."""
         found, following = await self.rejections.page(filters, size=REPLAYED_AT_ONCE, continuation=None)
-        replayed, failed = 0, []
+        replayed = 0
+        failed: list[NotReplayed] = []
         for record in found:
             delay = timedelta(minutes=replayed / per_minute)
             try:
                 await self.replay(record.rejection_id, delay=min(delay, _LONGEST_DELAY))
                 replayed += 1
             except Rejected as rejection:
-                failed.append({"id": record.rejection_id, "reason": str(rejection)})
-        return {"replayed": replayed, "notReplayed": failed, "isMore": following is not None}
+                failed.append(NotReplayed(id=record.rejection_id, reason=str(rejection)))
+        return Replayed(replayed=replayed, not_replayed=failed, is_more=following is not None)
 
-    async def close(self, identifier: str, comment: str) -> dict[str, Any]:
+    async def close(self, identifier: str, comment: str) -> Rejection:
         """Say of a refused message that it will not be replayed, and why.
 
         Raises:
@@ -245,7 +247,7 @@ class RejectedMessages:
         await self.following.closed(Queue(closed.queue), _content(closed.body), comment)
         return _described(closed)
 
-    async def replay(self, identifier: str, *, delay: timedelta | None = None) -> dict[str, Any]:
+    async def replay(self, identifier: str, *, delay: timedelta | None = None) -> Rejection:
         """Put a refused message back into its queue, once: repeated, it changes nothing.
 
         It is marked before it is sent and after, so that it says ``replayed`` only of what is in its queue again.
@@ -335,19 +337,19 @@ def _first_text(content: Mapping[str, Any], names: tuple[str, ...]) -> str | Non
     return without_secrets(found).strip()[:128] if found else None
 
 
-def _described(record: RejectionRecord) -> dict[str, Any]:
-    return {
-        "id": record.rejection_id,
-        "kind": record.kind,
-        "queue": record.queue,
-        "reasons": record.reasons,
-        "rejectedAt": record.rejected_at,
-        "state": record.state,
-        "replayedAt": record.replayed_at if record.state is RejectionState.REPLAYED else None,
-        "body": record.body.decode(errors="replace"),
-        "bytesLeftOut": record.left_out,
-        "attempts": record.attempts,
-        "failures": [{"at": each.at, "cause": each.cause} for each in record.failures],
-        "closedAt": record.closed_at,
-        "comment": record.comment,
-    }
+def _described(record: RejectionRecord) -> Rejection:
+    return Rejection(
+        id=record.rejection_id,
+        kind=record.kind,
+        queue=Queue(record.queue),
+        reasons=stated(record.reasons),
+        rejected_at=record.rejected_at,
+        state=record.state,
+        replayed_at=record.replayed_at if record.state is RejectionState.REPLAYED else None,
+        body=record.body.decode(errors="replace"),
+        bytes_left_out=record.left_out,
+        attempts=record.attempts,
+        failures=[FailedTry(at=each.at, cause=each.cause) for each in record.failures],
+        closed_at=record.closed_at,
+        comment=record.comment,
+    )
