@@ -10,9 +10,9 @@ from shared.contracts.authorities import AuthorityAct
 from shared.contracts.base import SOURCE, example_of
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import (
+    AuthorityRevocation,
     CertificateRenewal,
     GroupRenewal,
-    IssuerRevocation,
     MemberRevocation,
     RenewalRequest,
     RevocationRequest,
@@ -34,7 +34,7 @@ _TAKEN: Mapping[Queue, tuple[type[Contract], ...]] = {
     Queue.DEVICE_ORDERS: (DeviceOrderSchema, OrderAct, OrderWatch),
     Queue.DEVICE_REGISTRATIONS: (DeviceRegistration,),
     Queue.RENEWAL_REQUESTS: (RenewalRequest, CertificateRenewal, GroupRenewal),
-    Queue.REVOCATION_REQUESTS: (RevocationRequest, MemberRevocation, IssuerRevocation),
+    Queue.REVOCATION_REQUESTS: (RevocationRequest, MemberRevocation, AuthorityRevocation),
 }
 """What each queue takes, as CloudEvents or bare."""
 

@@ -13,9 +13,9 @@ from pydantic.json_schema import models_json_schema
 from shared.contracts.answers import Problem
 from shared.contracts.base import example_of
 from shared.contracts.ids import (
+    AuthorityName,
     EnrollmentGroupId,
     EntityTags,
-    IssuerName,
     RegistrationId,
     RequestId,
     SerialNumber,
@@ -153,8 +153,8 @@ _PATH_VALUES: Mapping[str, Any] = {
     "serialNumber": SerialNumber,
     "orderId": RequestId,
     "requestId": RequestId,
-    "name": IssuerName,
-    "issuer": IssuerName,
+    "name": AuthorityName,
+    "issuer": AuthorityName,
     "file": Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]\.(crl|cer)$")],
     "schema": Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}\.json$")],
     "request": Annotated[str, Field(min_length=1)],

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
-from shared.contracts.ids import IssuerName, RequestId, Words
+from shared.contracts.ids import AuthorityName, RequestId, Words
 from shared.contracts.plans import PLANNED, Pace, RevocationPlan
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.words import RevocationReason
@@ -52,7 +52,7 @@ class AuthorityCrossSigning(Contract):
 
     model_config = with_example({"issuer": "corporate", "validityDays": 1825})
 
-    issuer: IssuerName
+    issuer: AuthorityName
     validity_days: _Days | None = None
     reason: _Words | None = None
     comment: _Words | None = None
@@ -96,14 +96,14 @@ class AuthorityAct(Contract):
     added_later: ClassVar[frozenset[str]] = frozenset({"perMinute"})
 
     request_id: RequestId
-    name: IssuerName
+    name: AuthorityName
     action: AuthorityAction
     reason: _Words | None = None
     comment: _Words | None = None
     devices: _Count | None = None
     per_minute: Pace | None = None
     key: RenewedKey | None = None
-    issuer: IssuerName | None = None
+    issuer: AuthorityName | None = None
     validity_days: _Days | None = None
 
     @model_validator(mode="after")

@@ -10,12 +10,12 @@ from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, Flag, with_example
 from shared.contracts.ids import (
+    AuthorityName,
     EnrollmentGroupId,
-    IssuerName,
     RegistrationId,
     RequestId,
     SigningRequest,
-    checked_issuer_name,
+    checked_authority_name,
     checked_registration_id,
 )
 from shared.contracts.messages import MESSAGE_LIMIT
@@ -44,7 +44,7 @@ class CertificateRequest(Contract):
     request_id: RequestId
     kind: CertificateKind
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    issuer: IssuerName | None = None
+    issuer: AuthorityName | None = None
     csr: SigningRequest | None = None
     key_algorithm: KeyAlgorithm | None = None
     validity_days: Annotated[int, Field(strict=True, ge=1, le=7305)] | None = None
@@ -67,7 +67,7 @@ class CertificateRequest(Contract):
     @model_validator(mode="after")
     def _fields_of_kind(self) -> Self:
         if self.kind in _CA_KINDS:
-            checked_issuer_name(self.name)
+            checked_authority_name(self.name)
         if self.kind is CertificateKind.DEVICE:
             checked_registration_id(self.name)
         for broken, code, rule in self._rules_of_kind():

@@ -11,8 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import (
+    AuthorityName,
     EnrollmentGroupId,
-    IssuerName,
     RegistrationId,
     RequestId,
     SerialNumber,
@@ -132,7 +132,7 @@ class MemberRevocation(RevocationRequest):
     part: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class IssuerRevocation(RevocationRequest):
+class AuthorityRevocation(RevocationRequest):
     """What the revocation of a CA asks for the devices that have certificates of it, or of a CA below it.
 
     The app's own message (queue ``revocation-requests``). Whoever wants this revokes the CA.
@@ -144,7 +144,7 @@ class IssuerRevocation(RevocationRequest):
 
     of_many: ClassVar[tuple[str, ...]] = (*RevocationRequest.of_many, "issuer")
 
-    issuer: IssuerName
+    issuer: AuthorityName
 
 
 def revocation_request(body: Any) -> RevocationRequest:
@@ -152,7 +152,7 @@ def revocation_request(body: Any) -> RevocationRequest:
     given = body if isinstance(body, dict) else {}
     if "part" in given:
         return parse(MemberRevocation, body)
-    return parse(IssuerRevocation if "issuer" in given else RevocationRequest, body)
+    return parse(AuthorityRevocation if "issuer" in given else RevocationRequest, body)
 
 
 class RenewalRequest(Contract):
@@ -182,7 +182,7 @@ class GroupRenewing(Contract):
     model_config = with_example({"perMinute": 300, "onlyIssuer": "line-1-ca1"})
 
     per_minute: Pace = 60
-    only_issuer: IssuerName | None = None
+    only_issuer: AuthorityName | None = None
 
 
 class GroupRenewal(GroupRenewing):

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from shared.contracts.base import Contract, Flag, with_example
-from shared.contracts.ids import ApiVersion, EnrollmentGroupId, EntityTags, IssuerName, PemText, RequestId
+from shared.contracts.ids import ApiVersion, AuthorityName, EnrollmentGroupId, EntityTags, PemText, RequestId
 from shared.contracts.orders import InitialTwin
 from shared.domain.groups import CaReferences
 from shared.domain.words import KeyCustody
@@ -83,7 +83,7 @@ class EnrollmentGroupDefinition(EntrySettings):
 
     model_config = with_example({"issuer": "factory-1", "allocationPolicy": "hashed"})
 
-    issuer: IssuerName | None = None
+    issuer: AuthorityName | None = None
     custody: KeyCustody | None = None
     ca_references: CaReferences | None = None
     renew_automatically: Flag | None = None
@@ -103,7 +103,7 @@ class EnrollmentGroupRoll(Contract):
 
     model_config = with_example({"custody": "wrapped"})
 
-    issuer: IssuerName | None = None
+    issuer: AuthorityName | None = None
     custody: KeyCustody | None = None
 
 

@@ -39,11 +39,11 @@ def _enrollment_group_id(text: str) -> str:
     return canonical
 
 
-def checked_issuer_name(text: str) -> str:
+def checked_authority_name(text: str) -> str:
     """Check the name of a CA, for a validator."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]", text):
         raise PydanticCustomError(
-            "issuer_name",
+            "authority_name",
             "'{text}' is not a valid name for a certificate authority: 2 to 64 letters, digits and dashes, no dash at "
             "the ends (it names a Key Vault key and is the CN)",
             {"text": text[:140]},
@@ -110,10 +110,10 @@ EnrollmentGroupId = Annotated[
     AfterValidator(_enrollment_group_id),
     _published(r"^[A-Za-z0-9\-._:]{0,127}[A-Za-z0-9\-]$", 128),
 ]
-IssuerName = Annotated[
+AuthorityName = Annotated[
     str,
     StringConstraints(min_length=1),
-    AfterValidator(checked_issuer_name),
+    AfterValidator(checked_authority_name),
     _published(r"^[A-Za-z0-9][A-Za-z0-9\-]{0,62}[A-Za-z0-9]$", 64),
 ]
 RequestId = Annotated[
@@ -160,7 +160,7 @@ class _PathValues(Contract):
     request_id: RequestId | None = None
     order_id: RequestId | None = None
     id: RequestId | None = None
-    name: IssuerName | None = None
+    name: AuthorityName | None = None
 
 
 def path_value(field: str, value: str) -> str:

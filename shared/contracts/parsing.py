@@ -167,7 +167,7 @@ _OWN_TEXT = frozenset(
         "devices_url",
         "enrollment_group_id",
         "extra_forbidden",
-        "issuer_name",
+        "authority_name",
         "private_key",
         "registration_id",
         "request_id",

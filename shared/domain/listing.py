@@ -134,7 +134,7 @@ def hub_place(name: str) -> str:
     return f"hub|{name}"
 
 
-def issuer_place(name: str) -> str:
+def authority_place(name: str) -> str:
     """Give the partition of the devices whose certificate a CA has signed."""
     return f"issuer|{name}"
 
@@ -176,7 +176,7 @@ def _places(record: DeviceRecord, registered_at: datetime | None) -> Iterator[Pl
     if registered_at is not None:
         yield BY_REGISTRATION, time_row(registered_at, own)
     if certificate is not None:
-        yield issuer_place(certificate.issuer), own
+        yield authority_place(certificate.issuer), own
         if state in IN_SERVICE:
             yield BY_EXPIRY, time_row(certificate.not_after, own)
             yield BY_RENEWAL, time_row(certificate.not_before, own)

@@ -13,7 +13,7 @@ import pytest
 from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
-from shared.contracts.devices import IssuerRevocation, MemberRevocation, RevocationRequest
+from shared.contracts.devices import AuthorityRevocation, MemberRevocation, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
@@ -371,7 +371,7 @@ async def test_a_group_that_shrinks_while_it_waits_still_needs_its_second_person
             None,
         ),
         # The CA's revocation was approved with its devices.
-        ("revokeDevices", (IssuerRevocation, {"issuer": "line-1", "reason": "keyCompromise"}), None),
+        ("revokeDevices", (AuthorityRevocation, {"issuer": "line-1", "reason": "keyCompromise"}), None),
         ("revokeAuthority", (AuthorityAct, {"name": "ca1", "action": "retire"}), None),
         ("revokeDevices>1", (AuthorityAct, {"name": "ca1", "action": "revoke", "reason": "keyCompromise"}), None),
         (

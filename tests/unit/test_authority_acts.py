@@ -27,7 +27,7 @@ from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.requests import Requests
 from shared.workflows.authorities.changes import change
 from shared.workflows.authorities.records import AuthorityDefinition
-from shared.workflows.devices.issuers_devices import IssuersDevices
+from shared.workflows.devices.authority_devices import AuthorityDevices
 from shared.workflows.many import pages
 from tests.pki.hierarchy import NOW
 from tests.unit.authorities import AuthorityScene
@@ -314,7 +314,7 @@ async def test_many_devices_are_revoked_when_their_number_is_repeated() -> None:
 
 async def members(scene: AuthorityScene, name: str, size: int) -> list[list[str]]:
     """Give page after page of what is revoked with a CA: names of devices, or serial numbers of certificates alone."""
-    of_issuers = IssuersDevices(
+    of_authorities = AuthorityDevices(
         reach=scene.worker().reach,
         certificates=scene.certificates,
         devices=scene.devices,
@@ -322,7 +322,7 @@ async def members(scene: AuthorityScene, name: str, size: int) -> list[list[str]
     )
     return [
         [each.serial_number or each.device.registration_id for each in page]
-        async for page in pages(partial(of_issuers.page, name), size=size)
+        async for page in pages(partial(of_authorities.page, name), size=size)
     ]
 
 
@@ -373,10 +373,10 @@ async def test_devices_are_gone_through_though_their_group_left_the_ca_or_their_
                 unseen=True,
             )
         )
-    issuers_devices = IssuersDevices(
+    authority_devices = AuthorityDevices(
         certificates=scene.certificates, devices=scene.devices, reach=scene.worker().reach, clock=scene.clock
     )
-    found, following = await issuers_devices.page("root", size=1, continuation=None)
+    found, following = await authority_devices.page("root", size=1, continuation=None)
     assert [each.device.unseen for each in found] == [True]
     known = await scene.groups.get("g")
     assert known is not None
@@ -394,7 +394,7 @@ async def test_devices_are_gone_through_though_their_group_left_the_ca_or_their_
     await scene.certificates.enter_in_force(of_nobody, until=NOW + timedelta(days=9))
     left = []
     while following is not None:
-        found, following = await issuers_devices.page("root", size=1, continuation=following)
+        found, following = await authority_devices.page("root", size=1, continuation=following)
         left += [each.serial_number for each in found]
     assert left == [f"{1:040x}"]
 

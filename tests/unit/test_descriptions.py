@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[imp
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import TypeAdapter, ValidationError
 
-from shared.contracts.ids import EnrollmentGroupId, IssuerName, RegistrationId, RequestId, SerialNumber
+from shared.contracts.ids import AuthorityName, EnrollmentGroupId, RegistrationId, RequestId, SerialNumber
 from shared.domain.words import EventType
 from shared.errors import NotFound
 from tests.documented import FORMATS, Documented, faults, resolved
@@ -179,7 +179,7 @@ def leads(document: Any, reference: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("kind", [RegistrationId, EnrollmentGroupId, IssuerName, RequestId])
+@pytest.mark.parametrize("kind", [RegistrationId, EnrollmentGroupId, AuthorityName, RequestId])
 @given(text=st.text(st.sampled_from("aZ09-._: ü"), max_size=8))
 def test_a_published_pattern_is_the_rule(kind: Any, text: str) -> None:
     """What fits the pattern is an id, and what does not is refused."""

@@ -17,9 +17,9 @@ from shared.ledger.groups import Groups
 from shared.ledger.requests import Requests
 from shared.pki import names
 from shared.ports.ca_certificates import VerifiedAuthority
+from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
 from tests.pki.hierarchy import NOW, hierarchy
@@ -96,7 +96,7 @@ class Scene:
         checks = GroupChecks(
             groups=self.groups,
             authorities=fakes.authorities,
-            issuers=GroupIssuers(
+            group_authorities=GroupAuthorities(
                 groups=self.groups,
                 authorities=fakes.authorities,
                 creation=fakes.authorities,

@@ -56,6 +56,29 @@ def test_a_message_that_is_said_the_other_way_round_is_found() -> None:
     ]
 
 
+def named_in(source: str) -> list[str]:
+    """Give the classes and types that a module makes."""
+    made = ast.parse(source).body
+    classes = [each.name for each in made if isinstance(each, ast.ClassDef)]
+    aliases = [each.name.id for each in made if isinstance(each, ast.TypeAlias)]
+    assigned = [each.targets[0] for each in made if isinstance(each, ast.Assign)]
+    return [*classes, *aliases, *(each.id for each in assigned if isinstance(each, ast.Name) and not each.id.isupper())]
+
+
+def test_only_what_pki_signs_with_is_called_an_issuer() -> None:
+    """What signs is a certificate authority everywhere else; ``issuer`` is a field that has a CA's name."""
+    files = [path for folder in ("shared", "triggers") for path in (REPOSITORY / folder).rglob("*.py")]
+    elsewhere = [path for path in files if "pki" not in path.parts]
+    assert len(elsewhere) > 100
+    names = {path.stem for path in elsewhere} | {name for path in elsewhere for name in named_in(path.read_text())}
+    assert {name for name in names if "issuer" in name.lower()} == set()
+    assert named_in("class IssuerName: pass\ntype Issuers = list[str]\nIssuerId = str\n_ISSUER = 0\n") == [
+        "IssuerName",
+        "Issuers",
+        "IssuerId",
+    ]
+
+
 def test_the_emulator_does_not_name_the_app() -> None:
     """It is a program of its own, for whatever app."""
     files = [path for path in (REPOSITORY / "emulator").rglob("*") if path.suffix in {".py", ".md", ".toml"}]

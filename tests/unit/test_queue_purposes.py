@@ -10,7 +10,7 @@ import pytest
 
 from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.devices import IssuerRevocation
+from shared.contracts.devices import AuthorityRevocation
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
 from shared.contracts.parsing import parse
@@ -97,7 +97,7 @@ BY_CALL = Actor(kind=CallerKind.USER, id="5b54", role="Devices.Revoke")
             "role Devices.Revoke",
         ),
         (
-            parse(IssuerRevocation, {"requestId": "r", "issuer": "plant", "reason": "keyCompromise"}),
+            parse(AuthorityRevocation, {"requestId": "r", "issuer": "plant", "reason": "keyCompromise"}),
             "issuer: a message in revocation-requests can't have the devices of a CA revoked: revoke the CA with POST "
             "/api/certificate-authorities/plant/revoke, which needs the role CertificateAuthorities.Manage",
         ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.core.exceptions import ServiceRequestError
 
-from shared.contracts.devices import IssuerRevocation, revocation_request
+from shared.contracts.devices import AuthorityRevocation, revocation_request
 from shared.contracts.messages import Queue
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
@@ -804,9 +804,9 @@ async def test_two_deliveries_of_a_paced_revocation_keep_its_pace_together(monke
 # --- many devices: of a CA ---
 
 
-async def of_issuer(scene: DeviceScene, request_id: str = "of-ca") -> IssuerRevocation:
+async def of_issuer(scene: DeviceScene, request_id: str = "of-ca") -> AuthorityRevocation:
     """Ask for the devices of the CA as its revocation does, and go through them once."""
-    wanted = IssuerRevocation(request_id=request_id, issuer=ISSUER, reason=COMPROMISE)
+    wanted = AuthorityRevocation(request_id=request_id, issuer=ISSUER, reason=COMPROMISE)
     with suppress(UnderWay):
         await scene.revocations.carry_out(wanted)
     return wanted

@@ -24,9 +24,9 @@ from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.rules.etags import ANY_VERSION
+from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import SETTLING, Rollovers
 from shared.workflows.intake.outbox import Outbox
@@ -181,7 +181,7 @@ class Scene:
         checks = GroupChecks(
             groups=self.groups,
             authorities=authorities,
-            issuers=GroupIssuers(
+            group_authorities=GroupAuthorities(
                 groups=self.groups,
                 authorities=authorities,
                 creation=authorities,

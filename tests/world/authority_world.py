@@ -38,9 +38,9 @@ from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.certificate_requests import CertificateRequests
+from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.status.revocation_lists import RevocationLists
@@ -214,7 +214,7 @@ class AuthorityWorld:
     def group_workflows(self) -> tuple[EnrollmentGroups, GroupConverger]:
         """Give the workflows of groups, on a worker that has nothing loaded."""
         worker, dps = self.worker(), self.provisioning
-        issuers = GroupIssuers(
+        group_authorities = GroupAuthorities(
             groups=self.groups,
             authorities=worker.authorities,
             creation=worker.creation,
@@ -231,7 +231,11 @@ class AuthorityWorld:
             clock=self.clock,
         )
         checks = GroupChecks(
-            groups=self.groups, authorities=worker.authorities, issuers=issuers, provisioning=dps, resource=None
+            groups=self.groups,
+            authorities=worker.authorities,
+            group_authorities=group_authorities,
+            provisioning=dps,
+            resource=None,
         )
         requests = EnrollmentGroups(
             groups=self.groups,

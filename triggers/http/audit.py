@@ -11,7 +11,7 @@ from pydantic import Field
 
 from shared.contracts.answers_audit import AuditedAct, AuditPage
 from shared.contracts.base import told_actor
-from shared.contracts.ids import EnrollmentGroupId, IssuerName, RegistrationId, path_value
+from shared.contracts.ids import AuthorityName, EnrollmentGroupId, RegistrationId, path_value
 from shared.domain.callers import NAME_LIMIT, Role
 from shared.errors import Rejected
 from shared.ledger.audit_log import AuditFilters
@@ -59,7 +59,7 @@ _TEXT = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT)]
     parameters=(
         Parameter("device", "only acts on this device", RegistrationId),
         Parameter("group", "only acts on this enrollment group, and on what belongs to it", EnrollmentGroupId),
-        Parameter("ca", "only acts on this CA", IssuerName),
+        Parameter("ca", "only acts on this CA", AuthorityName),
         Parameter("actor", "only by this one: an object id, or the name of a key, a queue or a timer", _TEXT),
         Parameter("action", "only this, as in `revoke`", _TEXT),
         Parameter("since", "only what was asked for then or later (RFC 3339)"),

@@ -10,7 +10,7 @@ import azure.functions as func
 from pydantic import Field
 
 from shared.contracts.answers_devices import DeviceCertificatePage, DeviceCounts, DevicePage
-from shared.contracts.ids import EnrollmentGroupId, IssuerName, RequestId, SerialNumber, path_value
+from shared.contracts.ids import AuthorityName, EnrollmentGroupId, RequestId, SerialNumber, path_value
 from shared.domain.callers import Role
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
@@ -47,7 +47,7 @@ _COLUMNS = (
 )
 
 _GROUP = Parameter("enrollmentGroup", "only of this group", EnrollmentGroupId)
-_ISSUER = Parameter("issuer", "only with a certificate of this CA", IssuerName)
+_ISSUER = Parameter("issuer", "only with a certificate of this CA", AuthorityName)
 _TIME = Annotated[str, Field(examples=["2026-12-31T00:00:00Z"])]
 _EXPIRES = Parameter("expiresBefore", "only those in service whose certificate ends before (RFC 3339)", _TIME)
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from shared.acting import acting
 from shared.acting import actor as current_actor
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.devices import IssuerRevocation, RevocationRequest
+from shared.contracts.devices import AuthorityRevocation, RevocationRequest
 from shared.contracts.events import CertificateAuthorityChanged
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
@@ -201,7 +201,7 @@ class AuthorityEndings:
         own = devices_request_of(record, change)
         if record.devices_request not in {None, own}:
             return
-        wanted = IssuerRevocation(
+        wanted = AuthorityRevocation(
             request_id=own, issuer=record.name, reason=_reason(record), per_minute=change.per_minute
         )
         await submit(self.requests, self.outbox, Queue.REVOCATION_REQUESTS, wanted, self.clock)

@@ -1,4 +1,4 @@
-"""Has the issuers' lists, the keys and the index of what is in force follow a device's certificates."""
+"""Has the CAs' lists, the keys and the index of what is in force follow a device's certificates."""
 
 from __future__ import annotations
 

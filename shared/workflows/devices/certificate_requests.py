@@ -20,7 +20,7 @@ from shared.rules.key_algorithms import DEFAULT
 from shared.rules.registration_ids import canonical_registration_id
 from shared.workflows.authorities.records import AuthorityDefinition, default_custody
 from shared.workflows.devices.wanted_certificates import Acts, Decision, DeviceCertificateRequest
-from shared.workflows.groups.issuers import usable_for_devices
+from shared.workflows.groups.authorities import usable_for_devices
 from shared.workflows.intake.deliveries import once
 
 if TYPE_CHECKING:

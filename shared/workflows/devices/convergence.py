@@ -310,11 +310,11 @@ class DeviceConverger:
             await self.hub_doors.remove(known.record)
         return known, [each for each in (own_place(before), place_of(registration or {})) if each is not None]
 
-    def _told_by(self, issuers: Iterable[str]) -> Iterator[ClosedDoor]:
+    def _told_by(self, authorities: Iterable[str]) -> Iterator[ClosedDoor]:
         """Give the lists and answers that name a certificate: OCSP answers by its row, and the list is published."""
-        for issuer in issuers:
-            yield self._closed(Door.OCSP, issuer)
-            yield self._closed(Door.CRL, issuer)
+        for authority in authorities:
+            yield self._closed(Door.OCSP, authority)
+            yield self._closed(Door.CRL, authority)
 
     def _closed(self, door: Door, where: str) -> ClosedDoor:
         now = self.clock()

@@ -131,7 +131,7 @@ class GroupRenewals:
         """Read the next devices: of one CA by the index of its certificates, otherwise those of the group."""
         size = min(BATCH, request.per_minute)
         if request.only_issuer is not None:
-            return await self._of_issuer(request, request.only_issuer, continuation, size)
+            return await self._of_authority(request, request.only_issuer, continuation, size)
         found: list[DeviceRecord] = []
         for _ in range(_READS):  # a page may be shorter than it could be, since the table is read past other groups
             page, continuation = await self.devices.page(
@@ -144,7 +144,7 @@ class GroupRenewals:
                 break
         return found, continuation
 
-    async def _of_issuer(
+    async def _of_authority(
         self, request: GroupRenewal, issuer: str, continuation: str | None, size: int
     ) -> tuple[Sequence[DeviceRecord], str | None]:
         entries, following = await self.certificates.page_in_force(

@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.contracts.devices import IssuerRevocation
+from shared.contracts.devices import AuthorityRevocation
 from shared.domain.held_certificates import Purpose
-from shared.domain.listing import issuer_place, order_place, revocable_in
+from shared.domain.listing import authority_place, order_place, revocable_in
 from shared.domain.revocation import is_revocable
 from shared.ledger.directory import Start
-from shared.workflows.devices.issuers_devices import Member
+from shared.workflows.devices.authority_devices import Member
 from shared.workflows.many import AT_ONCE, gathered
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
     from shared.ledger.orders import Orders
-    from shared.workflows.devices.issuers_devices import IssuersDevices
+    from shared.workflows.devices.authority_devices import AuthorityDevices
 
 _PAGE, _READS = 1000, 100
 
@@ -35,14 +35,14 @@ class Members:
     devices: Devices
     orders: Orders
     directory: Directory
-    issuers: IssuersDevices
+    authority_devices: AuthorityDevices
 
     async def page(
         self, request: RevocationRequest, *, size: int, continuation: str | None
     ) -> tuple[Sequence[Member], str | None]:
         """Read some of the devices, as they are now, and give the continuation of the next page."""
-        if isinstance(request, IssuerRevocation):
-            return await self.issuers.page(request.issuer, size=size, continuation=continuation)
+        if isinstance(request, AuthorityRevocation):
+            return await self.authority_devices.page(request.issuer, size=size, continuation=continuation)
         devices, following = await self._devices(request, size=size, continuation=continuation)
         return [Member(device=each) for each in devices], following
 
@@ -86,9 +86,9 @@ class Members:
         Those are the ones with a certificate of them, and those of their groups whose certificate nobody knows.
         """
         names = set(authorities)
-        counts = Counter(each.assigned_hub or "" for each in await self.issuers.unseen(names))
+        counts = Counter(each.assigned_hub or "" for each in await self.authority_devices.unseen(names))
         for name in sorted(names):
-            counts += await self._count(issuer_place(name))
+            counts += await self._count(authority_place(name))
         return counts
 
     async def _count(self, partition: str) -> Counter[str]:

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.devices import IssuerRevocation, MemberRevocation, RevocationAction, RevocationRequest
+from shared.contracts.devices import AuthorityRevocation, MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.messages import Queue
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ledger.orders import Orders
     from shared.ledger.requests import Requests
+    from shared.workflows.devices.authority_devices import Member
     from shared.workflows.devices.convergence import DeviceConverger
-    from shared.workflows.devices.issuers_devices import Member
     from shared.workflows.devices.linked_hubs import LinkedHubs
     from shared.workflows.devices.members import Members
     from shared.workflows.devices.places import Places
@@ -226,7 +226,7 @@ class Revocations:
             raise NotFound.because(f"these devices do not exist: {named}{more}", field="registrationIds")
 
     async def _check_many(self, request: RevocationRequest) -> None:
-        if isinstance(request, IssuerRevocation):
+        if isinstance(request, AuthorityRevocation):
             return  # its CA is revoked, with as many devices as whoever asked for that has repeated
         await self._check_exist(request)
         if request.action is not RevocationAction.REVOKE:

@@ -9,6 +9,7 @@ from shared.ledger.directory import Directory, Projection
 from shared.workflows.authorities.reach import AuthorityReach
 from shared.workflows.devices.arrivals import Arrivals
 from shared.workflows.devices.assignments import Assignments
+from shared.workflows.devices.authority_devices import AuthorityDevices
 from shared.workflows.devices.bundles import Bundles
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from shared.workflows.devices.converging import converging
@@ -19,7 +20,6 @@ from shared.workflows.devices.entry_checks import EntryChecks
 from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.failures import Failures
 from shared.workflows.devices.identities import DeviceIdentities
-from shared.workflows.devices.issuers_devices import IssuersDevices
 from shared.workflows.devices.issuing import DeviceCertificates
 from shared.workflows.devices.key_claims import KeyClaims
 from shared.workflows.devices.lifetimes import lifetimes
@@ -323,5 +323,5 @@ def members_of(ledger: Ledger, directory: Directory, *, clock: Clock) -> Members
     reach = AuthorityReach(
         records=ledger.authorities, certificates=certificates, groups=ledger.groups, devices=devices, clock=clock
     )
-    issuers = IssuersDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
-    return Members(devices=devices, orders=ledger.orders, directory=directory, issuers=issuers)
+    authority_devices = AuthorityDevices(reach=reach, certificates=certificates, devices=devices, clock=clock)
+    return Members(devices=devices, orders=ledger.orders, directory=directory, authority_devices=authority_devices)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.authorities.loading import CertificateAuthorities
     from shared.workflows.authorities.records import AuthorityDefinition
-    from shared.workflows.groups.issuers import GroupIssuers
+    from shared.workflows.groups.authorities import GroupAuthorities
 
 GROUP_LIMIT = 100
 """X.509 enrollment groups of one DPS (Microsoft: "Azure IoT DPS limits")."""
@@ -41,7 +41,7 @@ class GroupChecks:
 
     groups: Groups
     authorities: CertificateAuthorities
-    issuers: GroupIssuers
+    group_authorities: GroupAuthorities
     provisioning: ProvisioningService
     resource: DpsCaCertificates | None
 
@@ -97,7 +97,7 @@ class GroupChecks:
         group_id = request.enrollment_group
         check_conditions(named(group_id), None, request.if_match)
         await self._check_named(request)
-        wanted = await self.issuers.first(request, generation)
+        wanted = await self.group_authorities.first(request, generation)
         await self._check_place(group_id)
         entry = await self.provisioning.get_group(group_id)
         # An attestation of a CA that is there is composed in any case: whether the CA can sign is known before the
@@ -146,9 +146,11 @@ class GroupChecks:
         await self._check_named(request)
         references = request.ca_references or (record.ca_references if request.issuer else None)
         if references is None:
-            await self.issuers.check_kept(request, record)
+            await self.group_authorities.check_kept(request, record)
             return None, record.issuer
-        issuer = await self.issuers.below(record.enrollment_group, references, request.issuer or record.issuer or None)
+        issuer = await self.group_authorities.below(
+            record.enrollment_group, references, request.issuer or record.issuer or None
+        )
         return references, issuer
 
     async def enable(self, record: GroupRecord) -> None:
@@ -188,7 +190,7 @@ class GroupChecks:
         check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)
         if request.issuer is not None and request.issuer == record.issuer:
             raise Conflict.because(f"{record.issuer!r} is the group's issuing CA already; name another", field="issuer")
-        return await self.issuers.following(request, record)
+        return await self.group_authorities.following(request, record)
 
 
 def next_generation(before: GroupRecord | None) -> int:

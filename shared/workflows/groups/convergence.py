@@ -201,15 +201,15 @@ class GroupConverger:
             await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
             body = group_entry(group_id, await self._attestation(references, change.issuer))
         else:
-            issuers = filter(None, (record.previous_issuer, record.issuer))
-            body = group_entry(group_id, await self._attestation(references, *issuers), record.state.value)
+            signing = filter(None, (record.previous_issuer, record.issuer))
+            body = group_entry(group_id, await self._attestation(references, *signing), record.state.value)
             body |= record.entry_settings or {}
         return with_values(body, change.settings)
 
-    async def _attestation(self, references: CaReferences | None, *issuers: str) -> Entry:
+    async def _attestation(self, references: CaReferences | None, *signing: str) -> Entry:
         if references is not None:
             return reference_attestation(references.primary, references.secondary)
-        return x509_attestation(*[(await self.authorities.load(issuer)).certificate for issuer in issuers])
+        return x509_attestation(*[(await self.authorities.load(name)).certificate for name in signing])
 
     async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
         change, written = record.change, None

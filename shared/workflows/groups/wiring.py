@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.directory import GroupDirectory
-from shared.workflows.groups.issuers import GroupIssuers
 from shared.workflows.groups.previews import Previews
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import Rollovers
@@ -81,7 +81,7 @@ def group_workflows(
         converger=converger,
         clock=clock,
     )
-    issuers = GroupIssuers(
+    group_authorities = GroupAuthorities(
         groups=groups,
         authorities=authorities,
         creation=creation,
@@ -90,7 +90,11 @@ def group_workflows(
         settings=settings,
     )
     checks = GroupChecks(
-        groups=groups, authorities=authorities, issuers=issuers, provisioning=provisioning, resource=resource
+        groups=groups,
+        authorities=authorities,
+        group_authorities=group_authorities,
+        provisioning=provisioning,
+        resource=resource,
     )
     return GroupWorkflows(
         requests=EnrollmentGroups(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
-from shared.contracts.devices import IssuerRevocation, MemberRevocation, RevocationAction, RevocationRequest
+from shared.contracts.devices import AuthorityRevocation, MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.orders import OrderAct, OrderAction
 from shared.domain.approvals import ApprovalAct, Deed
@@ -52,7 +52,7 @@ class Deeds:
 
     async def of(self, request: Any) -> Deed | None:
         """Tell what a request would do; ``None`` if no act of its kind needs a second person."""
-        if not self.wanted or isinstance(request, MemberRevocation | IssuerRevocation):
+        if not self.wanted or isinstance(request, MemberRevocation | AuthorityRevocation):
             return None  # they are asked for by what was let through
         match request:
             case CertificateRequest(kind=CertificateKind.ROOT):

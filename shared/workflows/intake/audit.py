@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import acting
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.devices import IssuerRevocation
+from shared.contracts.devices import AuthorityRevocation
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
 from shared.domain.audit_entries import REASON_LIMIT, AuditedAct, AuditEntry, AuditOutcome, SubjectKind
@@ -231,7 +231,7 @@ def act_of(kind: Queue, request: Any) -> Act:
         return _act_of_group(request)
     if kind is Queue.CERTIFICATE_REQUESTS:
         return _act_of_certificate(request)
-    if isinstance(request, IssuerRevocation):
+    if isinstance(request, AuthorityRevocation):
         return Act(
             action=REVOKE_DEVICES,
             kind=SubjectKind.AUTHORITY,

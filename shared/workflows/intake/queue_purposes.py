@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.devices import IssuerRevocation
+from shared.contracts.devices import AuthorityRevocation
 from shared.contracts.messages import Queue
 from shared.contracts.orders import OrderAct
 from shared.domain.authorities import AuthorityAction
@@ -39,7 +39,7 @@ def check_purpose(request: Any, asked_by: Actor | None) -> None:
                 f"/api/device-orders/{request.order_id}/cancel, which needs the role Devices.Revoke",
                 field="issued",
             )
-        case IssuerRevocation():
+        case AuthorityRevocation():
             raise Forbidden.because(
                 f"a message in {Queue.REVOCATION_REQUESTS.value} can't have the devices of a CA revoked: revoke the CA "
                 f"with POST /api/certificate-authorities/{request.issuer}/revoke, which needs the role "

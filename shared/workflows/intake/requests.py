@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import acting
 from shared.contracts.authorities import AuthorityAct
-from shared.contracts.devices import IssuerRevocation
+from shared.contracts.devices import AuthorityRevocation
 from shared.contracts.messages import Queue
 from shared.domain.requests import RequestRecord, RequestState, queued, rejected
 from shared.domain.words import CertificateKind
@@ -170,7 +170,7 @@ def about(kind: Queue, request: Any) -> str | None:
     """Give the path of what a request is about, where its outcome is to be seen."""
     if kind is Queue.DEVICE_ORDERS:
         return f"/api/device-orders/{request.order_id}"
-    if isinstance(request, AuthorityAct | IssuerRevocation):
+    if isinstance(request, AuthorityAct | AuthorityRevocation):
         name = request.name if isinstance(request, AuthorityAct) else request.issuer
         return f"/api/certificate-authorities/{name}"
     if kind is Queue.ENROLLMENT_GROUP_REQUESTS:

@@ -29,7 +29,7 @@ from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import algorithm_of
 from shared.workflows.authorities.claims import claim_identity, claim_key
 from shared.workflows.authorities.records import AuthorityDefinition, all_certificates, book_entry, installed
-from shared.workflows.groups.issuers import issuer_name
+from shared.workflows.groups.authorities import authority_name
 from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.status.revocation_lists import CONTENT_TYPE, CRLS
 
@@ -250,12 +250,12 @@ class Adoption:
     async def _below(self, group_id: str) -> str:
         """Find the CA that was made for a group that refers to CAs by name."""
         made = _generation(group_id, self.there.key_names)
-        name = issuer_name(group_id, made) if made else ""
+        name = authority_name(group_id, made) if made else ""
         return name if name and await self.records.holder(name) is not None else ""
 
 
 def _generation(group_id: str, of: Collection[str]) -> int:
     """Give the highest number of a CA among those that were made for a group; 0 if none was."""
-    begin = issuer_name(group_id, 0).removesuffix("0")
+    begin = authority_name(group_id, 0).removesuffix("0")
     numbers = [re.fullmatch(re.escape(begin) + r"([1-9]\d{0,5})", each.lower()) for each in of]
     return max((int(each[1]) for each in numbers if each), default=0)

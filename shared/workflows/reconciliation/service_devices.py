@@ -126,10 +126,10 @@ class ServiceDevices:
             entry: as DPS has it.
         """
         registration_id = str(entry["registrationId"]).lower()
-        disabled, issuers = entry.get(STATUS) == "disabled", self._issuers(entry)
+        disabled, signing = entry.get(STATUS) == "disabled", self._authorities(entry)
         has_entry = partial(with_own_entry, settings=own_settings(entry))
         if await self.devices.get(registration_id) is not None:
-            if issuers and not disabled:
+            if signing and not disabled:
                 await change(self.devices, registration_id, has_entry, at=self.clock())
             return None
         place = place_of(await self.provisioning.get_registration(registration_id) or {})
@@ -137,18 +137,18 @@ class ServiceDevices:
         present = attestation_of(entry)
         admitted = frozenset(each.thumbprint for each in present.held) if present.by_certificates else None
         thumbprints = identity.thumbprints if identity else frozenset[str]()
-        if issuers or not thumbprints:  # a hub may show another hash of the same certificate
+        if signing or not thumbprints:  # a hub may show another hash of the same certificate
             thumbprints |= admitted or frozenset()
         shown = ", ".join(sorted(thumbprints)) or "unknown"
         where = f"in {place[0]}" if place else "in no hub"
-        if admitted is None or not (disabled or issuers):
+        if admitted is None or not (disabled or signing):
             accepts = "a certificate that no CA of the ledger has signed" if admitted else present.words
             return (
                 f"not known: whose device {registration_id!r} is. Its individual enrollment in DPS is "
                 f"{'disabled' if disabled else 'enabled'}, and accepts {accepts}; it is {where}, with thumbprint "
                 f"{shown}. If nobody needs it, delete its enrollment in DPS, and its identity"
             )
-        group = next((each.enrollment_group for each in having(groups, issuers, deleted=True)), None)
+        group = next((each.enrollment_group for each in having(groups, signing, deleted=True)), None)
         record = taken_over(registration_id, group=group, place=place, thumbprints=thumbprints, at=self.clock())
         try:
             await self.devices.insert(record if disabled else has_entry(record))
@@ -160,7 +160,7 @@ class ServiceDevices:
             f"{'disabled' if disabled else 'enabled'}, {where}; not known: {unknown}, of thumbprint {shown}"
         )
 
-    def _issuers(self, entry: dict[str, Any]) -> list[str]:
+    def _authorities(self, entry: dict[str, Any]) -> list[str]:
         """Name the CAs of the ledger that have signed certificates of an entry, as far as DPS tells."""
         ours = {names.common_name(each.certificate.subject): name for name, each in self.taking_in.issuers.items()}
         held = _held(entry)

@@ -28,9 +28,9 @@ import shared.ledger
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import CertificateRequest
 from shared.contracts.devices import (
+    AuthorityRevocation,
     CertificateRenewal,
     GroupRenewal,
-    IssuerRevocation,
     MemberRevocation,
     RenewalRequest,
     RevocationRequest,
@@ -119,7 +119,7 @@ MESSAGES = (
     ),
     Sent(
         Queue.REVOCATION_REQUESTS,
-        IssuerRevocation,
+        AuthorityRevocation,
         (
             {
                 "requestId": "revocation-7",

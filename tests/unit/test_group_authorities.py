@@ -16,7 +16,7 @@ from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.table import Stale
 from shared.workflows.authorities.records import AuthorityDefinition
-from shared.workflows.groups.issuers import issuer_name, usable_for_devices
+from shared.workflows.groups.authorities import authority_name, usable_for_devices
 from tests.pki.foreign import KEY, authority
 from tests.pki.hierarchy import NOW
 from tests.unit.groups import GroupScene
@@ -270,9 +270,9 @@ async def test_a_group_that_refers_to_a_ca_that_is_not_here_has_no_issuing_ca() 
 )
 def test_groups_whose_ids_are_alike_do_not_get_a_ca_of_the_same_name(group: str, name: str) -> None:
     """A vault's key has letters, digits and dashes alone (Microsoft: "Key Vault", object identifiers)."""
-    assert re.fullmatch(name, issuer_name(group, 1))
-    assert re.fullmatch("[0-9A-Za-z-]{1,127}", issuer_name(group, 1))
-    assert len({issuer_name(each, 1) for each in ("line.1", "line_1", "line-1", "line:1")}) == 4
+    assert re.fullmatch(name, authority_name(group, 1))
+    assert re.fullmatch("[0-9A-Za-z-]{1,127}", authority_name(group, 1))
+    assert len({authority_name(each, 1) for each in ("line.1", "line_1", "line-1", "line:1")}) == 4
 
 
 async def test_a_device_is_not_signed_by_a_ca_that_waits_for_its_certificate() -> None:

@@ -54,7 +54,7 @@ type _Place = tuple[_Round, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssuersDevices:
+class AuthorityDevices:
     """Finds them, page after page."""
 
     reach: AuthorityReach

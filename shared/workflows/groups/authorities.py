@@ -30,7 +30,7 @@ _NAME_LIMIT = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupIssuers:
+class GroupAuthorities:
     """Finds the issuing CAs of groups."""
 
     groups: Groups
@@ -93,7 +93,7 @@ class GroupIssuers:
             check_signs(await self.authorities.get(parent))
             await self.possession.check_proved(parent)
         wanted = AuthorityDefinition(
-            name=issuer_name(request.enrollment_group, generation),
+            name=authority_name(request.enrollment_group, generation),
             kind=CertificateKind.INTERMEDIATE,
             parent=parent,
             enrollment_group=request.enrollment_group,
@@ -185,7 +185,7 @@ async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups
     return authority
 
 
-def issuer_name(group_id: str, generation: int) -> str:
+def authority_name(group_id: str, generation: int) -> str:
     """Name the issuing CA of a group, fit to be a vault key's name: letters, digits and dashes."""
     plain = re.sub(r"[^a-z0-9]+", "-", group_id).strip("-")
     if plain != group_id or len(plain) > _NAME_LIMIT:
