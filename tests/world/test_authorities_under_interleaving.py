@@ -61,6 +61,21 @@ async def test_two_acts_on_cas_that_pause_in_turn_end_as_if_one_had_come_after_t
     proof.check()
 
 
+@pytest.mark.skipif(not DEEPER, reason="make prove")
+@pytest.mark.parametrize(
+    ("scene", "request_", "other"),
+    [("proving", "ask for a proof", "retire the CA"), ("asked for", "ask for the CA", "revoke the root")],
+)
+@pytest.mark.parametrize("order", ["ab", "ba"])
+async def test_of_two_deliveries_between_which_a_ca_ends_one_certificate_is_told(
+    scene: str, request_: str, other: str, order: str
+) -> None:
+    """Both pause before each of their steps, and the CA that would sign ends in between."""
+    proof, world = AuthorityProof(), await SCENES[scene]()
+    await proof.change_between(world, request_, other, order=order)
+    proof.check()
+
+
 async def test_the_auditor_sees_a_ca_that_is_signed_twice_by_a_row_that_the_last_writer_wins() -> None:
     """A table that takes no notice of ETags lets two workers sign, and a DPS keep the other one's certificate."""
     proof = AuthorityProof()
