@@ -8,6 +8,7 @@ import hmac
 import json
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus, urlencode
@@ -16,6 +17,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.iot.device import IoTHubDeviceClient, ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError
+from azure.iot.deviceprovisioning import DeviceProvisioningClient
 
 from emulator.protocols.amqp.composites import Properties
 from emulator.protocols.amqp.messages import Message
@@ -28,10 +30,10 @@ from emulator.tests.dps_clients import DpsService, HttpsDevice, MqttDevice
 from emulator.tests.test_allocation import Webhook, listening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import requests
-    from azure.iot.deviceprovisioning import DeviceProvisioningClient
+    from azure.identity import ManagedIdentityCredential
 
     from emulator.tests.running import RunningEmulator
 
@@ -60,6 +62,15 @@ BOTH = pytest.mark.parametrize("kind", [GROUPS, ENROLLMENTS], ids=["group", "ind
 def name() -> str:
     """An id that no other test has."""
     return f"keys-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def service(
+    emulator: RunningEmulator, managed_identity: ManagedIdentityCredential
+) -> Iterator[DeviceProvisioningClient]:
+    client = DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file)
+    with closing(client):
+        yield client
 
 
 def operations(service: DeviceProvisioningClient, kind: Collection) -> Any:

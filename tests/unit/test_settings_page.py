@@ -75,7 +75,10 @@ def test_the_example_file_names_settings_that_exist() -> None:
 
 
 def test_the_documents_name_settings_that_exist() -> None:
-    """What the README and docs/ write like a setting is one."""
-    for path in (REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")):
+    """What the README and docs/ write like a setting is one.
+
+    docs/rfc5280.md names constants of the certificate engine, and is made from the code.
+    """
+    for path in (REPOSITORY / "README.md", *{*(REPOSITORY / "docs").rglob("*.md")} - {REPOSITORY / "docs/rfc5280.md"}):
         named = set(re.findall(r"`([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)`", path.read_text(encoding="utf-8")))
         assert not named - set(SETTINGS) - set(HOST_SETTINGS) - NOT_SETTINGS - AZD, path.name

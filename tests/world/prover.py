@@ -22,11 +22,12 @@ from tests.world.conductor import Go, RestlessError
 from tests.world.memory import again, leave
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Iterator, Mapping
     from random import Random
 
     from shared.contracts.messages import Queue
     from tests.world.conductor import Conductor
+    from tests.world.trace import Trace
     from tests.world.world import World
 
 _EXPECTED = (Deferred, Rejected, ConnectionError, ExceptionGroup)
@@ -173,14 +174,20 @@ class Prover[W: Conducted](ABC):
             step += 1 + self._pass_over("interleaved", apart)
 
     async def interleave_twice(self, scene: W, first: str, second: str) -> None:
-        """Pause the one before each of its steps, and the other before each of its own."""
-        lengths = await self.length(scene, first), await self.length(scene, second)
-        for step in range(1, lengths[0] + 1):
-            for other in range(1, lengths[1] + 1):
-                world, what = self._copied(scene), f"{first} paused after {step} steps for {other} of {second}"
-                plan = (("a", step), ("b", other), ("a", None), ("b", None))
-                await self._run(world, what, (first, second), plan)
-                await self._close(world, "interleaved twice", what)
+        """Pause the one before each of its steps, and the other before each of its own.
+
+        A pause of the one ends as the pause before, if the step between them meets nothing of what the other does
+        before its own pause; a pause of the other, if the step meets nothing of what the one does after its pause.
+        """
+        most, known = (await self.length(scene, first), await self.length(scene, second)), set[tuple[int, int]]()
+        for step, other in itertools.product(range(1, most[0] + 1), range(1, most[1] + 1)):
+            if (step, other) in known and self._pass_over("interleaved twice", 1):
+                continue
+            world, what = self._copied(scene), f"{first} paused after {step} steps for {other} of {second}"
+            plan = (("a", step), ("b", other), ("a", None), ("b", None))
+            await self._run(world, what, (first, second), plan)
+            known.update(same_pauses(world.conductor.trace, step, other, most=most))
+            await self._close(world, "interleaved twice", what)
 
     async def change_between(self, scene: W, name: str, other: str, *, order: str) -> None:
         """Pause an act before each step, and its second delivery as well; another act runs to its end; then they end.
@@ -234,6 +241,25 @@ class Prover[W: Conducted](ABC):
             await world.conductor.advance(actor, count)
         for actor in ("a", "b"):
             self._check_outcome(world, actor, what)
+
+
+def same_pauses(trace: Trace, step: int, other: int, *, most: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Give how else "a" and "b" may pause in turn, and end as they did with so many steps each.
+
+    Whoever has no step left that could be met is done: then any later pause is the same.
+
+    Args:
+        trace: of "a" that paused, "b" that paused, and both to their ends.
+        step: how many "a" had taken.
+        other: how many "b" had taken.
+        most: how many of each are of interest.
+    """
+    longer = trace.apart("a", "b", after=step, of=slice(1, other + 1))
+    later = trace.apart("b", "a", after=other, of=slice(step + 1, None))
+    last_step = most[0] if longer == trace.steps_after("a", step) else min(most[0], step + longer)
+    last_other = most[1] if later == trace.steps_after("b", other) else min(most[1], other + later)
+    yield from ((each, other) for each in range(step + 1, last_step + 1))
+    yield from ((step, each) for each in range(other + 1, last_other + 1))
 
 
 class Proof[W: World = World](Prover[W]):

@@ -19,6 +19,11 @@ PAIRED = tuple(SCENES) if DEEPER else ("enabled",)
 OFTEN = ACTS if DEEPER else ("put", "disable the group", "enable the group", "delete the group", "roll", "roll again")
 DEVICES = tuple(WITH_DEVICES) if DEEPER else ("with a device",)
 ON_GROUP = ("disable the group", "delete the group", "roll", "retire") if DEEPER else ("disable the group", "roll")
+IN_TURN = (
+    [(scene, first, second) for scene in SCENES for first in ACTS for second in ACTS]
+    if DEEPER
+    else [("enabled", "disable the group", "enable the group")]
+)
 
 
 @pytest.mark.parametrize("scene", BROKEN_OFF)
@@ -51,21 +56,7 @@ async def test_an_act_on_a_device_meets_one_on_its_group(scene: str) -> None:
     proof.check()
 
 
-@pytest.mark.skipif(not DEEPER, reason="make prove")
-@pytest.mark.parametrize(
-    ("scene", "first", "second"),
-    [
-        ("enabled", "disable the group", "enable the group"),
-        ("enabled", "put", "delete the group"),
-        ("enabled", "roll", "disable the group"),
-        ("enabled", "roll", "delete the group"),
-        ("enabled", "roll", "roll again"),
-        ("rolling", "retire", "disable the group"),
-        ("rolling", "retire", "delete the group"),
-        ("absent", "create", "delete the group"),
-        ("deleted", "put", "delete the group"),
-    ],
-)
+@pytest.mark.parametrize(("scene", "first", "second"), IN_TURN)
 async def test_two_acts_that_pause_in_turn_end_as_if_one_had_come_after_the_other(
     scene: str, first: str, second: str
 ) -> None:

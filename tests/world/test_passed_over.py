@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -16,7 +18,7 @@ from tests.world.authority_acts import SCENES as AUTHORITY_SCENES
 from tests.world.authority_prover import AuthorityProof
 from tests.world.conductor import Conductor
 from tests.world.groups_prover import GroupProof
-from tests.world.prover import PASSED_OVER, RUNS, Proof
+from tests.world.prover import PASSED_OVER, RUNS, Proof, same_pauses
 from tests.world.storage import Queues
 from tests.world.trace import Stretch, Trace, Watched
 
@@ -37,6 +39,8 @@ PAIRS = (
     ("held", "reinstate", "delete"),
     ("refused", "replay", "hold"),
 )
+
+PAIRS_IN_TURN = [each for each in PAIRS if os.environ.get("PROVE") == "1" or each[1:] == ("hold", "boot")]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +167,26 @@ async def test_what_is_passed_over_ends_as_what_is_run(scene: str, first: str, s
         else:
             expected, left = end, world.conductor.trace.apart("a", "b", after=step)
     assert passed_over > 0
+
+
+@pytest.mark.parametrize(("scene", "first", "second"), PAIRS_IN_TURN)
+async def test_what_is_passed_over_of_two_pauses_ends_as_what_is_run(scene: str, first: str, second: str) -> None:
+    """Each pause of both acts is run, and its end held against that of the pauses that stand for it."""
+    before, proof = await SCENES[scene](), Proof()
+    most = await proof.length(before, first), await proof.length(before, second)
+    stands_for, ends = dict[tuple[int, int], tuple[int, int]](), dict[tuple[int, int], tuple[str, ...]]()
+    for step, other in itertools.product(range(1, most[0] + 1), range(1, most[1] + 1)):
+        world = before.copy()
+        plan = (("a", step), ("b", other), ("a", None), ("b", None))
+        await proof._run(world, "", (first, second), plan)  # noqa: SLF001 - one run
+        end = (ended(world), *(repr(world.conductor.outcome(actor)) for actor in "ab"))
+        if (step, other) in stands_for:
+            assert end == ends[stands_for[step, other]], f"after {step} and {other} steps"
+            continue
+        ends[step, other] = end
+        for same in same_pauses(world.conductor.trace, step, other, most=most):
+            stands_for.setdefault(same, (step, other))
+    assert len(stands_for) > len(ends) / 2
 
 
 @pytest.mark.parametrize(

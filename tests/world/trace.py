@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EVERYTHING: Place = ()
 """The time: whatever an actor does after it has changed may be something else."""
 
+_ALL_STEPS = slice(1, None)
 _AT_WORK: contextvars.ContextVar[str | None] = contextvars.ContextVar("at_work", default=None)
 _STRETCH: contextvars.ContextVar[Stretch | None] = contextvars.ContextVar("stretch", default=None)
 
@@ -77,10 +78,17 @@ class Trace:
         """Tell whether a step of an actor, the first being 1, has changed nothing."""
         return not self.stretches[actor][step].changed
 
-    def apart(self, actor: str, other: str, *, after: int) -> int:
-        """Count an actor's steps after so many, up to the first that meets anything of the other's steps."""
+    def apart(self, actor: str, other: str, *, after: int, of: slice = _ALL_STEPS) -> int:
+        """Count an actor's steps after so many, up to the first that meets anything of the other's steps.
+
+        Args:
+            actor: whose steps are counted.
+            other: whose steps they may meet.
+            after: how many steps of the actor are left out.
+            of: which stretches of the other count; a step's number is its place among them.
+        """
         whole = Stretch()
-        for each in self.stretches[other][1:]:
+        for each in self.stretches[other][of]:
             whole.read |= each.read
             whole.changed |= each.changed
         count = 0
@@ -89,6 +97,10 @@ class Trace:
                 break
             count += 1
         return count
+
+    def steps_after(self, actor: str, step: int) -> int:
+        """Count the steps that an actor took after so many."""
+        return max(0, len(self.stretches[actor]) - 1 - step)
 
 
 class Watched[V](dict[Any, V]):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared.acting import acting
@@ -274,15 +273,9 @@ class DeviceConverger:
     async def _note_reopened(self, known: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """Note which doors others have opened, before they are shut and look as if they had been closed all along."""
         opened = await reopened(known.record, self.provisioning, self.hub_doors)
-        if not opened:
-            return known
-        at = self.clock()
-        noted = await change(
-            self.devices, known.record.registration_id, partial(opened_again, doors=opened, at=at), at=at
-        )
-        if noted.record.generation != known.record.generation:
-            raise Stale(known.record.registration_id)
-        return noted
+        noted = opened_again(known.record, opened, self.clock())
+        # As it was read: another worker may have shut those doors since, and have told that they are closed.
+        return known if noted is known.record else await self.devices.replace(known, noted)
 
     async def _shut_known_doors(self, record: DeviceRecord, want: Wanted) -> tuple[Given | None, bool]:
         """Shut DPS and the hub that the ledger has; give what the entry is to have, and whether there is one."""
