@@ -179,7 +179,8 @@ class Prover[W: Conducted](ABC):
         A pause of the one ends as the pause before, if the step between them meets nothing of what the other does
         before its own pause; a pause of the other, if the step meets nothing of what the one does after its pause.
         """
-        most, known = (await self.length(scene, first), await self.length(scene, second)), set[tuple[int, int]]()
+        known = set[tuple[int, int]]()
+        most = max(1, await self.length(scene, first)), max(1, await self.length(scene, second))  # one run in any case
         for step, other in itertools.product(range(1, most[0] + 1), range(1, most[1] + 1)):
             if (step, other) in known and self._pass_over("interleaved twice", 1):
                 continue

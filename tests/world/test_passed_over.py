@@ -40,7 +40,8 @@ PAIRS = (
     ("refused", "replay", "hold"),
 )
 
-PAIRS_IN_TURN = [each for each in PAIRS if os.environ.get("PROVE") == "1" or each[1:] == ("hold", "boot")]
+PAIRS_IN_TURN = PAIRS[:-1] if os.environ.get("PROVE") == "1" else [("registered", "hold", "boot")]
+"""Without the last pair: a hold of a device that does not exist takes no step."""
 
 
 @pytest.mark.parametrize(
