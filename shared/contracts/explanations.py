@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,6 +13,8 @@ from shared.contracts.base import Contract, with_example
 from shared.contracts.ids import RegistrationId
 from shared.contracts.messages import MESSAGE_LIMIT
 from shared.domain.certificates import CertificateState
+from shared.domain.explanations.certificates import Relation
+from shared.domain.explanations.parts import DoorKind, DoorState, Kind, Method, MomentSource
 from shared.domain.words import DeviceState
 
 _CALL = {"method": "POST", "path": "/api/devices/press-1/enable", "body": None}
@@ -29,8 +31,6 @@ _LOG_LINE = {
     "meaning": "the hub refused the connection",
     "source": "Azure/azure-iot-sdk-python issue 324",
 }
-
-type Kind = Literal["fault", "unknown", "wanted", "due", "waiting", "healthy"]
 
 
 class Question(Contract):
@@ -57,7 +57,7 @@ class Question(Contract):
 class ExplanationCall(Contract):
     """A call of this app that does what is to be done; ``body`` is its JSON, if it needs one."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Method
     path: str
     body: dict[str, Any] | None
 
@@ -90,9 +90,9 @@ class FurtherCause(ExplanationCause):
 class ExplanationDoor(Contract):
     """A door, as it is now: ``dps``, ``hub`` or ``revocationStatus``."""
 
-    door: Literal["dps", "hub", "revocationStatus"]
+    door: DoorKind
     name: str
-    state: Literal["open", "shut", "unknown"]
+    state: DoorState
     why: str
 
 
@@ -100,7 +100,7 @@ class ExplanationMoment(Contract):
     """A line of the timeline."""
 
     at: datetime
-    source: Literal["ledger", "certificates", "dps", "requests", "rejections"]
+    source: MomentSource
     text: str
 
 
@@ -113,7 +113,7 @@ class ExplainedCertificate(Contract):
     issuer: str
     not_before: datetime
     not_after: datetime
-    relation: Literal["present", "next", "former", "authority", "unrecorded", "foreign"]
+    relation: Relation
     state: CertificateState | None
 
 

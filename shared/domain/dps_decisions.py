@@ -10,7 +10,7 @@ tests/contract/test_previews.py sends them to both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from shared.domain.attestations import attestation_of, attests_by_certificates, held_certificates, references
 from shared.pki import names
@@ -53,7 +53,7 @@ class Match:
         by: the certificate of the chain that it was found by; ``None`` for an individual enrollment.
     """
 
-    kind: str
+    kind: Literal["individualEnrollment", "enrollmentGroup"]
     identifier: str
     entry: Entry
     by: x509.Certificate | None = None

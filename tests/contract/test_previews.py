@@ -130,13 +130,13 @@ async def test_the_check_says_what_dps_does(
     """Status, code, message and matched entry are those of the DPS; what DPS does not mind is marked as advice."""
     told = Device(emulator, row, tmp_path).registered()
     found = await previews.check(None, row.device.lower(), row.chain_pem)
-    match, accepted = found["match"], told["status"] == 200
-    by = None if not accepted or match is None else match["id"] if match["kind"] == "enrollmentGroup" else "itself"
-    assert {**found["answer"], "by": by} == told
-    assert found["accepted"] is accepted
+    match, accepted = found.match, told["status"] == 200
+    by = None if not accepted or match is None else match.id if match.kind == "enrollmentGroup" else "itself"
+    assert {**found.answer.shown(), "by": by} == told
+    assert found.accepted is accepted
     assert row.answer == (told["by"] or told["message"])
-    advice = [reason["code"] for reason in found["reasons"] if reason["effect"] == "advice"]
+    advice = [reason.code for reason in found.reasons if reason.effect == "advice"]
     assert advice == list(row.advice)
-    refusals = [reason["message"] for reason in found["reasons"] if reason["effect"] == "refusal"]
+    refusals = [reason.message for reason in found.reasons if reason.effect == "refusal"]
     assert bool(refusals) is not accepted
     assert all(refusals)

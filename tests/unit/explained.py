@@ -101,7 +101,7 @@ class ExplainedScene(DeviceScene):
 
     async def explained(self, device: str = "press") -> dict[str, Any]:
         """Explain a device."""
-        return await self.explaining.of_device(device)
+        return (await self.explaining.of_device(device)).shown()
 
 
 async def in_service(**fields: Any) -> ExplainedScene:

@@ -203,8 +203,8 @@ async def test_a_device_whose_certificate_nobody_has_is_known_by_its_thumbprint(
     assert await subject.app.reconciler.walk.look.differences("press", Budget()) == []
     assert (await said(subject, leaf)).certificate_status is ocsp.OCSPCertStatus.UNKNOWN
     explained = await subject.app.explaining.of_device("press")
-    assert explained["asItShouldBe"]
-    assert [(each["door"], each["state"]) for each in explained["doors"]] == [("dps", "unknown"), ("hub", "open")]
+    assert explained.as_it_should_be
+    assert [(each.door, each.state) for each in explained.doors] == [("dps", "unknown"), ("hub", "open")]
 
 
 async def test_a_device_whose_certificate_nobody_has_is_shut_out_and_let_in_again() -> None:
@@ -218,7 +218,7 @@ async def test_a_device_whose_certificate_nobody_has_is_shut_out_and_let_in_agai
     assert not subject.hubs.identities["hub-1", "press"].enabled
     assert {each.door for each in (await subject.device("press")).closed} == {"dps", "hub"}
     explained = await subject.app.explaining.of_device("press")
-    assert [(each["door"], each["state"]) for each in explained["doors"]] == [("dps", "shut"), ("hub", "shut")]
+    assert [(each.door, each.state) for each in explained.doors] == [("dps", "shut"), ("hub", "shut")]
     back = RevocationRequest(request_id="back", registration_id="press", action=RevocationAction.REINSTATE)
     await subject.app.revocations.carry_out(back)
     assert (await subject.device("press")).state is DeviceState.REGISTERED

@@ -22,6 +22,7 @@ from aiohttp import web
 from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.contracts.answers import NotReplayed, Rejection, Replayed
+from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry
 from shared.contracts.answers_requests import FollowedRequest, ListedRequest
 from shared.contracts.events_orders import OrderProgress
 from shared.contracts.messages import Queue
@@ -35,6 +36,7 @@ from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.passes import ReconciliationRecord
 from shared.domain.requests import RequestState
 from shared.domain.treatments import FindingKind, Policy, Severity
+from shared.domain.words import DeviceState
 from shared.errors import Conflict, NotFound
 from shared.errors import Rejected as Refused
 from shared.ledger.requests import Requests
@@ -417,9 +419,13 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ),
         devices=SimpleNamespace(
             page=answering(([listed], "x")),
-            describe=answering(DEVICE),
+            describe=answering(Device.model_validate(DEVICE)),
             counts=answering(
-                {"total": 3, "states": {"registered": 2, "failed": 1}, "expiries": [{"month": "2027-05", "devices": 2}]}
+                DeviceCounts(
+                    total=3,
+                    states={DeviceState.REGISTERED: 2, DeviceState.FAILED: 1},
+                    expiries=[MonthOfExpiry(month="2027-05", devices=2)],
+                )
             ),
             with_thumbprint=answering([]),
             with_serial_number=answering([]),
@@ -853,10 +859,10 @@ async def no_order(order_id: str) -> Any:
 class Known:
     """Devices, of which one is known, by its id and by its certificate."""
 
-    async def describe(self, registration_id: str) -> dict[str, Any]:
+    async def describe(self, registration_id: str) -> Device:
         if registration_id != "press-1":
             raise NotFound.because(f"{registration_id!r} does not exist")
-        return {"registrationId": "press-1"}
+        return Device.model_validate({**DEVICE, "registrationId": "press-1"})
 
     async def with_serial_number(self, serial_number: str) -> list[dict[str, Any]]:
         return [{"registrationId": "press-1"}] if serial_number == "0" * 38 + "a1" else []
@@ -907,15 +913,11 @@ async def test_an_order_is_found_where_devices_are_looked_for(services: SimpleNa
 
 async def test_a_device_shows_what_differs_and_since_when_its_doors_are_closed(services: SimpleNamespace) -> None:
     """Closed as it was read back at the service; of findings those that are open."""
-    services.devices.describe = answering(
-        {
-            **DEVICE,
-            "closedDoors": [
-                {"door": "dps", "where": "DPS", "since": NOW, "checkedAt": NOW},
-                {"door": "ocsp", "where": "line-1-ca1", "since": NOW, "checkedAt": NOW},
-            ],
-        }
-    )
+    closed = [
+        {"door": "dps", "where": "DPS", "since": NOW, "checkedAt": NOW},
+        {"door": "ocsp", "where": "line-1-ca1", "since": NOW, "checkedAt": NOW},
+    ]
+    services.devices.describe = answering(Device.model_validate({**DEVICE, "closedDoors": closed}))
     text = (await ask("console_device", route=READ["console_device"])).get_body().decode()
     assert "Closed since" in text
     assert '<th scope="row">OCSP</th><td>line-1-ca1</td>' in text
@@ -1130,7 +1132,7 @@ async def test_what_can_not_be_done_to_a_group_is_refused_before_it_is_asked_for
 
 async def test_the_devices_of_a_group_are_renewed_at_a_pace(services: SimpleNamespace) -> None:
     """The page says how long it takes: 150 devices at sixty a minute take three minutes."""
-    services.devices.counts = answering({"total": 150, "states": {}, "expiries": []})
+    services.devices.counts = answering(DeviceCounts(total=150, states={}, expiries=[]))
     route = {"id": "line-1"}
     shown = (await ask("console_group_renew", route=route, params={"onlyIssuer": "line-1-ca1"})).get_body().decode()
     assert "for at most 150 devices, those that have a certificate of line-1-ca1" in shown
@@ -1552,7 +1554,7 @@ async def test_an_approval_offers_what_can_be_decided(
 async def test_a_role_of_one_group_offers_acts_on_what_belongs_to_it(services: SimpleNamespace) -> None:
     services.settings = replace(services.settings, entra_authentication=True)
     for group, is_offered in (("line-1", True), ("line-2", False)):
-        services.devices.describe = answering({**DEVICE, "enrollmentGroup": group})
+        services.devices.describe = answering(Device.model_validate({**DEVICE, "enrollmentGroup": group}))
         answer = await ask(
             "console_device", headers=principal("Fleet.Read", "Devices.Revoke:line-1"), route=READ["console_device"]
         )

@@ -42,7 +42,7 @@ async def test_a_device_is_found_where_dps_has_it_now(before: str | None) -> Non
     """Moved, or registered without anybody noticing yet: the ledger gets the hub, and the history says so."""
     scene = await device(hub=before)
     assign(scene, "hub-2")
-    assert (await scene.identities.describe("press"))["assignedHub"] == "hub-2"
+    assert (await scene.identities.describe("press")).assigned_hub == "hub-2"
     record = await scene.record()
     assert (record.assigned_hub, record.device_id) == ("hub-2", "press")
     assert record.history[-1].note == f"DPS has it in hub-2 now, not in {before or 'no hub'}"
@@ -76,7 +76,7 @@ async def test_who_is_revoked_is_not_let_in(state: DeviceState) -> None:
     with pytest.raises(Conflict, match=f"'press' is {state}, so its identity stays disabled"):
         await scene.identities.switch("press", enabled=True, reason="r")
     if state is DeviceState.REVOKED:
-        assert (await scene.identities.switch("press", enabled=False, reason="r"))["status"] == "disabled"
+        assert (await scene.identities.switch("press", enabled=False, reason="r")).status == "disabled"
     with pytest.raises(Conflict, match=f"'press' is {state}, and its disabled identity keeps it out of hub-1"):
         await scene.identities.delete("press")
 
@@ -85,9 +85,9 @@ async def test_an_identity_is_switched_off_and_on() -> None:
     """With the reason that was given; on again also where somebody else has switched it off."""
     scene = await registered()
     off = await scene.identities.switch("press", enabled=False, reason="in repair")
-    assert (off["status"], off["statusReason"], scene.identity()) == ("disabled", "in repair", False)
+    assert (off.status, off.status_reason, scene.identity()) == ("disabled", "in repair", False)
     on = await scene.identities.switch("press", enabled=True, reason="repaired")
-    assert (on["status"], on["statusReason"], scene.identity()) == ("enabled", "repaired", True)
+    assert (on.status, on.status_reason, scene.identity()) == ("enabled", "repaired", True)
     await scene.hubs.shut_out(HUB, "press", reason="by hand")
     await scene.identities.switch("press", enabled=True, reason="again")
     assert scene.identity() is True
@@ -146,7 +146,7 @@ async def test_the_longer_thumbprint_is_not_shown_for_the_shorter() -> None:
     scene = await device()
     assign(scene, HUB)
     scene.hubs.enter(HUB, "press", "A" * 64, "B" * 40)
-    assert (await scene.identities.describe("press"))["thumbprint"] == "B" * 40
+    assert (await scene.identities.describe("press")).thumbprint == "B" * 40
 
 
 async def test_many_are_shut_out_hub_by_hub() -> None:
@@ -196,5 +196,5 @@ async def test_a_device_that_is_kept_out_is_kept_out_of_the_hub_that_it_is_found
     scene.hubs.enter("hub-2", "press", "AA")
     scene.provisioning.registrations["press"] |= {"assignedHub": "hub-2"}
     seen = await scene.identities.describe("press")
-    assert (seen["assignedHub"], seen["status"]) == ("hub-2", "disabled")
+    assert (seen.assigned_hub, seen.status) == ("hub-2", "disabled")
     assert (await scene.record()).settled

@@ -248,9 +248,9 @@ async def test_devices_are_counted_by_state_and_by_month_of_expiry() -> None:
     CountedTable.reads.clear()
     counts = await fleet.directory.counts()
     assert CountedTable.reads.total() == 1
-    assert counts["total"] == 4
-    assert {state: count for state, count in counts["states"].items() if count} == {"registered": 3, "revoked": 1}
-    assert counts["expiries"] == [
+    assert counts.total == 4
+    assert {state: count for state, count in counts.states.items() if count} == {"registered": 3, "revoked": 1}
+    assert [each.shown() for each in counts.expiries] == [
         {"month": "2026-03", "devices": 1},
         {"month": "2026-11", "devices": 1},
         {"month": "2027-04", "devices": 1},
@@ -258,8 +258,8 @@ async def test_devices_are_counted_by_state_and_by_month_of_expiry() -> None:
     await fleet.change("press-1", state=DeviceState.REVOKED)
     await fleet.upkeep.run()
     counts = await fleet.directory.counts()
-    assert (counts["states"]["registered"], counts["states"]["revoked"]) == (2, 2)
-    assert [each["month"] for each in counts["expiries"]] == ["2026-11", "2027-04"]
+    assert (counts.states[DeviceState.REGISTERED], counts.states[DeviceState.REVOKED]) == (2, 2)
+    assert [each.month for each in counts.expiries] == ["2026-11", "2027-04"]
 
 
 async def test_devices_of_a_group_are_counted_by_one_row_as_well() -> None:
@@ -270,19 +270,19 @@ async def test_devices_of_a_group_are_counted_by_one_row_as_well() -> None:
     CountedTable.reads.clear()
     parts = [await fleet.directory.counts(group) for group in groups]
     assert CountedTable.reads.total() == len(groups)
-    assert sum(part["total"] for part in parts) == whole["total"]
-    assert all(part["total"] for part in parts)
+    assert sum(part.total for part in parts) == whole.total
+    assert all(part.total for part in parts)
     for state in DeviceState:
-        assert sum(part["states"][state] for part in parts) == whole["states"][state]
-    assert sum(each["devices"] for part in parts for each in part["expiries"]) == 3
+        assert sum(part.states[state] for part in parts) == whole.states[state]
+    assert sum(each.devices for part in parts for each in part.expiries) == 3
     before = await fleet.directory.counts("line-1")
     await fleet.change("press-1", state=DeviceState.REVOKED)
     for _ in range(2):
         await fleet.upkeep.run()
     after = await fleet.directory.counts("line-1")
-    assert after["total"] == before["total"]
-    assert after["states"]["revoked"] == before["states"]["revoked"] + 1
-    assert (await fleet.directory.counts("nowhere"))["total"] == 0
+    assert after.total == before.total
+    assert after.states[DeviceState.REVOKED] == before.states[DeviceState.REVOKED] + 1
+    assert (await fleet.directory.counts("nowhere")).total == 0
 
 
 async def test_a_device_is_shown_the_same_by_its_certificate_as_in_a_list() -> None:

@@ -117,7 +117,7 @@ async def test_a_hub_that_has_no_identity_is_a_door_that_is_closed() -> None:
     await scene.revoke(COMPROMISE)
     assert set(hubs_closed(await scene.record())) == {OWN, OTHER}
     shown = await scene.directory.describe("press")
-    assert [each["where"] for each in shown["closedDoors"] if each["door"] == "hub"] == [OWN, OTHER]
+    assert [each.where for each in shown.closed_doors if each.door == "hub"] == [OWN, OTHER]
 
 
 async def test_a_hub_that_does_not_answer_holds_up_no_other_door_and_is_shut_when_it_does() -> None:

@@ -94,7 +94,7 @@ class Scene:
         return Previews(provisioning=provisioning, resource=resource, authorities=authorities, clock=lambda: self.now)
 
     async def check(self, *chain: x509.Certificate, group: str | None = "g") -> dict[str, Any]:
-        return await self.preview.check(group, "press-001", "".join(map(names.pem, chain)))
+        return (await self.preview.check(group, "press-001", "".join(map(names.pem, chain)))).shown()
 
 
 def codes(found: dict[str, Any]) -> list[str]:

@@ -352,13 +352,13 @@ async def test_a_hub_is_closed_although_dps_is_down() -> None:
     assert scene.identity() is False
     assert await scene.listed() == await scene.serials()
     assert "DeviceRevoked" not in scene.events()
-    assert (await scene.directory.describe("press"))["state"] == "registered", "it is not shown before it is so"
+    assert (await scene.directory.describe("press")).state == "registered", "it is not shown before it is so"
     scene.provisioning.down = False
     scene.now += timedelta(minutes=2)
     assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
     assert (scene.entry(), await scene.admitted()) == ("disabled", [])
     assert "DeviceRevoked" in scene.events()
-    assert (await scene.directory.describe("press"))["state"] == "revoked"
+    assert (await scene.directory.describe("press")).state == "revoked"
     assert scene.unsettled_rows.rows == {}
 
 
@@ -947,7 +947,7 @@ async def test_a_device_shows_its_doors_and_since_when_each_is_closed() -> None:
     assert doors(await scene.record()) == closed
     assert {f"{each.checked_at:%H:%M}" for each in (await scene.record()).closed} == {"14:00"}
     shown = await scene.directory.describe("press")
-    assert [each["door"] for each in shown["closedDoors"]] == ["dps", "hub", "ocsp", "crl"]
+    assert [each.door for each in shown.closed_doors] == ["dps", "hub", "ocsp", "crl"]
 
 
 @pytest.mark.parametrize(

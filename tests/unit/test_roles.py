@@ -279,7 +279,7 @@ class Ledger:
             return SimpleNamespace(about="/api/devices/press-1")
         if name == "r-2":
             return SimpleNamespace(about="/api/enrollment-groups/line-2")
-        return {"enrollmentGroup": self._found({f"{7:040x}": "line-1", f"{8:040x}": "line-2"}, name).enrollment_group}
+        return self._found({f"{7:040x}": "line-1", f"{8:040x}": "line-2"}, name)
 
     async def describe_finding(self, name: str) -> Any:
         return self._found({"line-1": "line-1", "line-2": "line-2"}, name)

@@ -405,8 +405,10 @@ async def test_a_pass_names_what_it_could_not_look_at_and_why() -> None:
     assert await fleet.look() == []
     [done] = await fleet.reconciler.passes.all()
     shown = shown_pass(done, fleet.reconciler.share)
-    assert shown["unread"] == 1
-    assert shown["unreadSubjects"] == [{"subject": GROUP, "why": "KeyError; the log says more"}]
+    assert shown.unread == 1
+    assert [each.shown() for each in shown.unread_subjects] == [
+        {"subject": GROUP, "why": "KeyError; the log says more"}
+    ]
 
 
 async def test_a_pass_names_twenty_of_what_it_could_not_look_at() -> None:

@@ -1313,12 +1313,14 @@ async def test_who_is_about_a_finding_is_told_and_a_killed_worker_does_not_hold_
     conductor, ops = fleet.world.conductor, Actor(kind=CallerKind.USER, id="u", name="ops@example.com")
     with acting(ops):
         conductor.start("killed", fleet.reconciler.act(found.finding_id, Policy.ADOPT))
-    while shown_finding(await fleet.finding(found.kind))["underWay"] is None:
+    while shown_finding(await fleet.finding(found.kind)).under_way is None:
         await conductor.advance("killed", 1)
     await conductor.kill("killed")
-    shown = shown_finding(await fleet.finding(found.kind))["underWay"]
-    assert (shown["act"], shown["until"] - shown["since"]) == ("adopt", timedelta(minutes=10))
-    assert shown["actor"]["name"] == "ops@example.com"
+    shown = shown_finding(await fleet.finding(found.kind)).under_way
+    assert shown is not None
+    assert (shown.act, shown.until - shown.since) == ("adopt", timedelta(minutes=10))
+    assert shown.actor is not None
+    assert shown.actor.name == "ops@example.com"
     says = r"^the finding is being adopted since 2026-03-01 13:\d\d:00 UTC by ops@example.com; look at it when that is done"
     for refused in (
         partial(fleet.reconciler.act, found.finding_id, Policy.MEND),

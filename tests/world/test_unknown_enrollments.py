@@ -75,7 +75,7 @@ async def test_a_certificate_that_a_cas_key_has_signed_elsewhere_is_found_by_its
         f"its individual enrollment is enabled, and accepts the certificate {names.serial_text(rogue.serial_number)} of "
         f"the CA 'line-ca1' (SHA-256 {names.sha256_thumbprint(rogue)}); the device is in {HUB}"
     )
-    assert [each["path"].rpartition("/api/")[2] for each in shown_finding(found)["acts"]] == [
+    assert [each.path.rpartition("/api/")[2] for each in shown_finding(found).acts] == [
         f"findings/{found.finding_id}/mend",
         f"enrollment-groups/{GROUP}/disable",
         f"certificate-authorities/{CA}/revoke",

@@ -79,18 +79,18 @@ async def _found(services: Services, wanted: str) -> str | None:
     """
     with suppress(Rejected):  # not an id, or nobody's
         described = await services.devices.describe(path_value("registrationId", wanted))
-        return _page_of(described)
+        return _page_of(described.registration_id)
     digits = re.sub(r"[\s:]", "", wanted).lower().removeprefix("0x")
     if _HEXADECIMAL.fullmatch(digits) and (known := await _with_certificate(services, digits)):
-        return _page_of(known)
+        return _page_of(str(known["registrationId"]))
     with suppress(Rejected):
         order = await services.order_answers.order(path_value("orderId", wanted))
         return f"orders/{segment(order.order_id)}"
     return None
 
 
-def _page_of(device: Mapping[str, Any]) -> str:
-    return f"devices/{segment(str(device['registrationId']))}"
+def _page_of(registration_id: str) -> str:
+    return f"devices/{segment(registration_id)}"
 
 
 async def _with_certificate(services: Services, digits: str) -> Mapping[str, Any] | None:
@@ -108,8 +108,8 @@ async def console_device(services: Services, request: func.HttpRequest) -> func.
     registration_id = registration_id_of(request)
     device = await services.devices.describe(registration_id)
     certificates = [
-        await services.certificate_requests.describe(each["serialNumber"])
-        for each in (device["certificate"], device["nextCertificate"])
+        await services.certificate_requests.describe(each.serial_number)
+        for each in (device.certificate, device.next_certificate)
         if each is not None
     ]
     about_it = {"state": FindingState.OPEN, "subjectKind": SubjectKind.DEVICE, "subject": registration_id}

@@ -87,7 +87,7 @@ async def console_finding(services: Services, request: func.HttpRequest) -> func
 
 
 def _listed(record: FindingRecord) -> Mapping[str, object]:
-    return {**shown_finding(record), "about": subject_page(record)}
+    return {**shown_finding(record).shown(), "about": subject_page(record)}
 
 
 _OF_NOBODY = frozenset({FindingKind.UNKNOWN_DEVICE, FindingKind.ENROLLMENT_UNKNOWN})
@@ -228,7 +228,7 @@ async def console_reconcile(services: Services, request: func.HttpRequest) -> fu
         await services.devices.describe(wanted.registration_id)
         count = 1
     else:
-        count = (await services.devices.counts(wanted.enrollment_group))["total"]
+        count = (await services.devices.counts(wanted.enrollment_group)).total
     by_itself = [
         (kind.value, policy.value)
         for kind in FindingKind

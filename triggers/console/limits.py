@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.domain.authorities import ProofOfPossession
 from shared.domain.words import DeviceState
@@ -12,8 +12,9 @@ from shared.workflows.authorities.possession import PLACES
 from shared.workflows.groups.checks import GROUP_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
+    from shared.contracts.answers_devices import DeviceCounts
     from shared.domain.authorities import AuthorityRecord
     from shared.ports.ca_certificates import CaCertificates
     from shared.services import Services
@@ -74,14 +75,14 @@ async def _places_of(service: CaCertificates) -> Used:
         return Used(what, None, PLACES, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
-def quotas_used(counts: Mapping[str, Any], groups: int) -> list[Used]:
+def quotas_used(counts: DeviceCounts, groups: int) -> list[Used]:
     """Count what the ledger knows of other quotas of DPS.
 
     Args:
         counts: of devices, as :meth:`DeviceDirectory.counts` gives them.
         groups: that exist.
     """
-    registered = sum(counts["states"].get(each.value, 0) for each in _REGISTERED)
+    registered = sum(counts.states.get(each, 0) for each in _REGISTERED)
     return [
         Used("Enrollment groups of DPS", groups, GROUP_LIMIT, "those of this app, by the ledger"),
         Used("Registrations of DPS", registered, REGISTRATION_LIMIT, "devices in service, by the ledger"),

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 )
 async def get_device(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a device, with its history."""
-    return json_answer(Device.model_validate(await services.devices.describe(registration_id_of(request))))
+    return json_answer(await services.devices.describe(registration_id_of(request)))
 
 
 _FORMATS = {"pem": "application/x-pem-file", "pfx": "application/x-pkcs12"}
@@ -214,7 +214,7 @@ _IDENTITY = Answer(200, "the identity", (Identity,))
 )
 async def get_identity(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the identity of a device in the hub that DPS has assigned to it."""
-    return json_answer(Identity.model_validate(await services.identities.describe(registration_id_of(request))))
+    return json_answer(await services.identities.describe(registration_id_of(request)))
 
 
 @endpoint(
@@ -268,7 +268,7 @@ async def _switched(services: Services, request: func.HttpRequest, *, enabled: b
     given = parse(IdentityChange, body_of(request, optional=True)).reason
     reason = given or f"{'enabled' if enabled else 'disabled'} by an operator"
     identity = await services.identities.switch(registration_id_of(request), enabled=enabled, reason=reason)
-    return json_answer(Identity.model_validate(identity))
+    return json_answer(identity)
 
 
 # --- revocations ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.contracts.answers_findings import (
     DriftFinding,
@@ -87,7 +87,7 @@ async def list_findings(services: Services, request: func.HttpRequest) -> func.H
 async def get_finding(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show a finding."""
     found = await services.reconciler.describe_finding(finding_id_of(request))
-    return json_answer(DriftFinding.model_validate(shown_finding(found)))
+    return json_answer(shown_finding(found))
 
 
 @endpoint(
@@ -120,7 +120,7 @@ async def adopt_finding(services: Services, request: func.HttpRequest) -> func.H
 
 async def _act(services: Services, request: func.HttpRequest, policy: Policy) -> func.HttpResponse:
     done = await services.reconciler.act(finding_id_of(request), policy)
-    return json_answer(DriftFinding.model_validate(shown_finding(done)))
+    return json_answer(shown_finding(done))
 
 
 @endpoint(
@@ -137,7 +137,7 @@ async def close_finding(services: Services, request: func.HttpRequest) -> func.H
     """Say of a finding that it may stay as it is, as long as it lasts."""
     identifier = finding_id_of(request)
     comment = parse(DriftFindingClosing, body_of(request)).comment
-    return json_answer(DriftFinding.model_validate(shown_finding(await services.reconciler.close(identifier, comment))))
+    return json_answer(shown_finding(await services.reconciler.close(identifier, comment)))
 
 
 @endpoint(
@@ -161,7 +161,7 @@ async def create_reconciliation(services: Services, request: func.HttpRequest) -
     )
     headers = {"Location": f"/api/reconciliations/{begun.reconciliation_id}"}
     described = await _described(services, begun.reconciliation_id)
-    return json_answer(Reconciliation.model_validate(described), HTTPStatus.ACCEPTED, headers)
+    return json_answer(described, HTTPStatus.ACCEPTED, headers)
 
 
 @endpoint(
@@ -186,8 +186,8 @@ async def list_reconciliations(services: Services, _request: func.HttpRequest) -
 )
 async def get_reconciliation(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show how far a pass is, and what it found."""
-    return json_answer(Reconciliation.model_validate(await _described(services, reconciliation_id_of(request))))
+    return json_answer(await _described(services, reconciliation_id_of(request)))
 
 
-async def _described(services: Services, identifier: str) -> dict[str, Any]:
+async def _described(services: Services, identifier: str) -> Reconciliation:
     return shown_pass(await services.reconciler.describe(identifier), services.reconciler.share)

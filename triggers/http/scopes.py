@@ -199,9 +199,9 @@ async def group_of_authority(services: Services, name: str) -> str | None:
 async def group_of_certificate(services: Services, serial_number: str) -> str | None:
     """Give the group of a certificate; ``None`` if it has none, or does not exist."""
     with suppress(NotFound):
-        shown = await services.certificate_requests.describe(path_value("serialNumber", serial_number))
-        group: str | None = shown["enrollmentGroup"]
-        return group
+        return (
+            await services.certificate_requests.describe(path_value("serialNumber", serial_number))
+        ).enrollment_group
     return None
 
 

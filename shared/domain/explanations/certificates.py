@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from shared.domain.certificates import CertificateState
 from shared.domain.explanations.group_rules import UNVERIFIED
@@ -58,7 +58,10 @@ class Pasted:
         return self.device is not None and self.number in self.device.in_use
 
 
-def relation(pasted: Pasted) -> str:
+Relation = Literal["present", "next", "former", "authority", "unrecorded", "foreign"]
+
+
+def relation(pasted: Pasted) -> Relation:
     """Say what it is to its device: ``present``, ``next``, ``former``, ``authority``, ``unrecorded`` or ``foreign``."""
     if pasted.record is None:
         return "unrecorded" if pasted.signed_here else "foreign"

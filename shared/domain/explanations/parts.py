@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from shared.domain.wanted import wanted
 from shared.pki import names
@@ -68,11 +68,14 @@ class Kind(StrEnum):
     HEALTHY = "healthy"
 
 
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A call of the app; ``body`` is its JSON, if it needs one."""
 
-    method: str
+    method: Method
     path: str
     body: Mapping[str, Any] | None = None
 
@@ -117,6 +120,10 @@ class Rule:
         return Cause(self.code, self.kind, text, self.remedy(seen)) if text is not None else None
 
 
+DoorKind = Literal["dps", "hub", "revocationStatus"]
+MomentSource = Literal["ledger", "certificates", "dps", "requests", "rejections"]
+
+
 class DoorState(StrEnum):
     """How a door is."""
 
@@ -129,7 +136,7 @@ class DoorState(StrEnum):
 class Door:
     """One way into the fleet: DPS, the hub, or whoever asks a list or an OCSP responder."""
 
-    door: str
+    door: DoorKind
     name: str
     state: DoorState
     why: str
@@ -140,7 +147,7 @@ class Moment:
     """One line of the timeline; ``source`` is who says so."""
 
     at: datetime
-    source: str
+    source: MomentSource
     text: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shared.domain.explanations.parts import Moment, Seen
 
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
     from shared.domain.callers import Actor
 
-LEDGER, CERTIFICATES, DPS, REQUESTS, REJECTIONS = "ledger", "certificates", "dps", "requests", "rejections"
+LEDGER: Final = "ledger"
+CERTIFICATES: Final = "certificates"
+DPS: Final = "dps"
+REQUESTS: Final = "requests"
+REJECTIONS: Final = "rejections"
 
 
 def timeline(seen: Seen) -> tuple[Moment, ...]:

@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shared.contracts.answers_certificates import Certificate
 from shared.contracts.events_certificates import CertificateIssued
 from shared.contracts.messages import Queue
 from shared.domain import issuance
@@ -191,7 +192,7 @@ class CertificateRequests:
             entry_settings={},
         ).entered(DeviceState.ORDERED, self.clock(), f"request {wanted.cause}")
 
-    async def describe(self, serial_number: str) -> dict[str, Any]:
+    async def describe(self, serial_number: str) -> Certificate:
         """Show a certificate.
 
         Raises:
@@ -205,21 +206,21 @@ class CertificateRequests:
         return _described(known.record)
 
 
-def _described(record: CertificateRecord) -> dict[str, Any]:
-    return {
-        "serialNumber": record.serial_number,
-        "kind": record.kind,
-        "state": record.state,
-        "subject": record.subject,
-        "issuer": record.issuer,
-        "enrollmentGroup": record.enrollment_group,
-        "thumbprint": record.thumbprint,
-        "notBefore": record.not_before,
-        "notAfter": record.not_after,
-        "revokedAt": record.revoked_at,
-        "revocationReason": record.revocation_reason,
-        "predecessor": record.predecessor,
-        "successor": record.successor,
-        "requestedBy": record.cause,
-        "certificate": record.pem,
-    }
+def _described(record: CertificateRecord) -> Certificate:
+    return Certificate(
+        serial_number=record.serial_number,
+        kind=record.kind,
+        state=record.state,
+        subject=record.subject,
+        issuer=record.issuer,
+        enrollment_group=record.enrollment_group,
+        thumbprint=record.thumbprint,
+        not_before=record.not_before,
+        not_after=record.not_after,
+        revoked_at=record.revoked_at,
+        revocation_reason=record.revocation_reason,
+        predecessor=record.predecessor,
+        successor=record.successor,
+        requested_by=record.cause,
+        certificate=record.pem,
+    )

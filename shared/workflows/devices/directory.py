@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry
 from shared.domain.listing import listing_of, shown
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
@@ -66,18 +67,16 @@ class DeviceDirectory:
     clock: Clock
     log: LogReader | None
 
-    async def describe(self, registration_id: str) -> dict[str, Any]:
+    async def describe(self, registration_id: str) -> Device:
         """Show a device.
 
         Raises:
             NotFound: it does not exist.
         """
         device = (await device_of(self.devices, registration_id)).record
-        return {
-            **shown(device),
-            "history": [entry.model_dump(by_alias=True) for entry in device.history],
-            "closedDoors": [each.model_dump(by_alias=True) for each in device.closed],
-        }
+        history = [entry.model_dump(by_alias=True) for entry in device.history]
+        closed = [each.model_dump(by_alias=True) for each in device.closed]
+        return Device.model_validate({**shown(device), "history": history, "closedDoors": closed})
 
     async def group_of(self, registration_id: str) -> str | None:
         """Give the enrollment group of a device; ``None`` if it has none, or does not exist."""
@@ -117,18 +116,18 @@ class DeviceDirectory:
         known = await self.devices.get(registration_id) if registration_id else None
         return [shown(known.record)] if known else []
 
-    async def counts(self, group: str | None = None) -> dict[str, Any]:
+    async def counts(self, group: str | None = None) -> DeviceCounts:
         """Count the devices: by the state that they show, and by the month in which their certificate expires.
 
         Args:
             group: whose devices are meant; ``None`` for all.
         """
         counts = await self.directory.counts(group)
-        return {
-            "total": counts.states.total(),
-            "states": {state.value: counts.states[state.value] for state in DeviceState},
-            "expiries": [{"month": month, "devices": counts.months[month]} for month in sorted(counts.months)],
-        }
+        return DeviceCounts(
+            total=counts.states.total(),
+            states={state: counts.states[state.value] for state in DeviceState},
+            expiries=[MonthOfExpiry(month=month, devices=counts.months[month]) for month in sorted(counts.months)],
+        )
 
     async def hand_out(self, registration_id: str, *, wanted: str, caller: str) -> HandedOut:
         """Hand out a device's bundle, with the proof that it was logged, and record that; see :meth:`Bundles.hand_out`.

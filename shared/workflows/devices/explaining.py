@@ -6,12 +6,24 @@ It is asked by the device's id, or by what somebody has at hand: a chain, a thum
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from shared.domain.explanations.causes import Explanation, explain
+from shared.contracts.explanations import (
+    ExplainedCertificate,
+    ExplainedLine,
+    Explanation,
+    ExplanationCall,
+    ExplanationCause,
+    ExplanationDoor,
+    ExplanationMoment,
+    FurtherCause,
+    ToDo,
+)
+from shared.domain.explanations.causes import Explanation as Known
+from shared.domain.explanations.causes import explain
 from shared.domain.explanations.certificates import Pasted, certificate_causes, relation
 from shared.domain.explanations.logs import devices_named, log_causes, not_recognised, recognised
 from shared.domain.explanations.parts import Cause, Kind, Remedy, Unseen, thumbprints_of
@@ -52,7 +64,7 @@ class Explaining:
     authorities: Authorities
     clock: Clock
 
-    async def of_device(self, registration_id: str) -> dict[str, Any]:
+    async def of_device(self, registration_id: str) -> Explanation:
         """Explain a device.
 
         Raises:
@@ -61,7 +73,7 @@ class Explaining:
         seen = await self.looking.at(registration_id)
         return _answer(seen, explain(seen))
 
-    async def of_thumbprint(self, thumbprint: str, said: str | None) -> dict[str, Any]:
+    async def of_thumbprint(self, thumbprint: str, said: str | None) -> Explanation:
         """Explain the device that has, or had, a certificate with a thumbprint.
 
         Args:
@@ -83,7 +95,7 @@ class Explaining:
             return _answer(seen, explain(seen) if seen else None, first=(_unknown_thumbprint(digits),))
         return await self._of_chain((found,), said, seen=seen, whole=False)
 
-    async def of_certificate(self, pem: str, said: str | None) -> dict[str, Any]:
+    async def of_certificate(self, pem: str, said: str | None) -> Explanation:
         """Explain a chain, and the device that it is of.
 
         Args:
@@ -99,7 +111,7 @@ class Explaining:
             raise Rejected.because(damage.message, field="certificate")
         return await self._of_chain(chain, said)
 
-    async def of_log(self, log: str, said: str | None) -> dict[str, Any]:
+    async def of_log(self, log: str, said: str | None) -> Explanation:
         """Explain lines of a device's log.
 
         Args:
@@ -120,7 +132,7 @@ class Explaining:
 
     async def _of_chain(
         self, chain: Sequence[x509.Certificate], said: str | None, *, seen: Seen | None = None, whole: bool = True
-    ) -> dict[str, Any]:
+    ) -> Explanation:
         leaf = next((each for each in chain if not _is_authority(each)), chain[0])
         number = names.serial_text(leaf.serial_number)
         known = await self.certificates.get(number)
@@ -137,16 +149,16 @@ class Explaining:
             said=said,
             decision=await self._decision(chain, said or owner) if whole else None,
         )
-        shown = {
-            "serialNumber": number,
-            "thumbprint": names.thumbprint(leaf),
-            "subject": names.common_name(leaf.subject),
-            "issuer": names.common_name(leaf.issuer),
-            "notBefore": leaf.not_valid_before_utc,
-            "notAfter": leaf.not_valid_after_utc,
-            "relation": relation(pasted),
-            "state": record.state if record else None,
-        }
+        shown = ExplainedCertificate(
+            serial_number=number,
+            thumbprint=names.thumbprint(leaf),
+            subject=names.common_name(leaf.subject),
+            issuer=names.common_name(leaf.issuer),
+            not_before=leaf.not_valid_before_utc,
+            not_after=leaf.not_valid_after_utc,
+            relation=relation(pasted),
+            state=record.state if record else None,
+        )
         return _answer(seen, explain(seen) if seen else None, first=certificate_causes(pasted), certificate=shown)
 
     async def _decision(self, chain: Sequence[x509.Certificate], owner: str) -> Any:
@@ -214,39 +226,48 @@ def _unknown_thumbprint(thumbprint: str) -> Cause:
 
 def _answer(
     seen: Seen | None,
-    known: Explanation | None,
+    known: Known | None,
     *,
     first: Sequence[Cause] = (),
     after: Sequence[Cause] = (),
-    certificate: dict[str, Any] | None = None,
+    certificate: ExplainedCertificate | None = None,
     log: Sequence[Line] = (),
-) -> dict[str, Any]:
+) -> Explanation:
     """Give an explanation as it is answered; what was given is looked at beside what is known of the device."""
     own = known.causes if known else ()
     causes = [*first, *own, *after] if not first else [*first, *(each for each in own if each.kind not in _QUIET)]
     causes = causes or [_nothing_known()]
     kinds = {each.kind for each in causes}
-    return {
-        "registrationId": seen.device.registration_id if seen else None,
-        "state": seen.device.shown_state if seen else None,
-        "asItShouldBe": False if Kind.FAULT in kinds else None if Kind.UNKNOWN in kinds else True,
-        "cause": _shown(causes[0]),
-        "whatToDo": _to_do(causes[0].remedy),
-        "further": [{**_shown(each), "whatToDo": _to_do(each.remedy)} for each in causes[1:]],
-        "doors": [asdict(each) for each in known.doors] if known else [],
-        "timeline": [asdict(each) for each in known.timeline] if known else [],
-        "certificate": certificate,
-        "log": [
-            {
-                "line": each.number,
-                "text": each.text,
-                "code": each.message.code,
-                "meaning": each.message.meaning,
-                "source": each.message.source,
-            }
+    return Explanation(
+        registration_id=seen.device.registration_id if seen else None,
+        state=seen.device.shown_state if seen else None,
+        as_it_should_be=False if Kind.FAULT in kinds else None if Kind.UNKNOWN in kinds else True,
+        cause=ExplanationCause(code=causes[0].code, kind=causes[0].kind, text=causes[0].text),
+        what_to_do=_to_do(causes[0].remedy),
+        further=[
+            FurtherCause(code=each.code, kind=each.kind, text=each.text, what_to_do=_to_do(each.remedy))
+            for each in causes[1:]
+        ],
+        doors=[
+            ExplanationDoor(door=each.door, name=each.name, state=each.state, why=each.why)
+            for each in (known.doors if known else ())
+        ],
+        timeline=[
+            ExplanationMoment(at=each.at, source=each.source, text=each.text)
+            for each in (known.timeline if known else ())
+        ],
+        certificate=certificate,
+        log=[
+            ExplainedLine(
+                line=each.number,
+                text=each.text,
+                code=each.message.code,
+                meaning=each.message.meaning,
+                source=each.message.source,
+            )
             for each in log
         ],
-    }
+    )
 
 
 def _nothing_known() -> Cause:
@@ -258,12 +279,9 @@ def _nothing_known() -> Cause:
     )
 
 
-def _shown(cause: Cause) -> dict[str, Any]:
-    return {"code": cause.code, "kind": cause.kind, "text": cause.text}
-
-
-def _to_do(remedy: Remedy) -> dict[str, Any]:
+def _to_do(remedy: Remedy) -> ToDo:
     call = remedy.call
-    body = dict(call.body) if call is not None and call.body is not None else None
-    shown = {"method": call.method, "path": call.path, "body": body} if call is not None else None
-    return {"text": remedy.text, "call": shown}
+    if call is None:
+        return ToDo(text=remedy.text, call=None)
+    body = dict(call.body) if call.body is not None else None
+    return ToDo(text=remedy.text, call=ExplanationCall(method=call.method, path=call.path, body=body))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared import acting
+from shared.contracts.answers_devices import Identity
 from shared.domain import upkeep
 from shared.errors import Conflict, DeviceFactoryError, NotFound
 from shared.workflows.devices.changes import change, device_of
@@ -32,16 +33,16 @@ class DeviceIdentities:
     converger: DeviceConverger
     clock: Clock
 
-    async def describe(self, registration_id: str) -> dict[str, Any]:
+    async def describe(self, registration_id: str) -> Identity:
         """Show a device's identity, as its hub has it.
 
         Raises:
             NotFound: the device does not exist, or its hub has no identity for it.
         """
         device, hub, device_id = await self._located(registration_id)
-        return _described(device, await self.hubs.get(hub, device_id))
+        return _described(device, hub, await self.hubs.get(hub, device_id))
 
-    async def switch(self, registration_id: str, *, enabled: bool, reason: str) -> dict[str, Any]:
+    async def switch(self, registration_id: str, *, enabled: bool, reason: str) -> Identity:
         """Let a device in at its hub, or keep it out there and end its connection.
 
         Args:
@@ -128,19 +129,19 @@ class DeviceIdentities:
         return device, device.assigned_hub, device.device_id
 
 
-def _described(device: DeviceRecord, identity: HubIdentity | None) -> dict[str, Any]:
+def _described(device: DeviceRecord, hub: str, identity: HubIdentity | None) -> Identity:
     if identity is None:
         raise NotFound.because(
-            f"{device.assigned_hub} has no identity {device.device_id!r}; the device gets one when it registers again",
+            f"{hub} has no identity {device.device_id!r}; the device gets one when it registers again",
             field="registrationId",
         )
-    return {
-        "registrationId": device.registration_id,
-        "deviceId": identity.device_id,
-        "assignedHub": device.assigned_hub,
-        "status": "enabled" if identity.enabled else "disabled",
-        "statusReason": identity.reason,
-        "connectionState": "connected" if identity.connected else "disconnected",
-        "authentication": identity.authentication,
-        "thumbprint": min(identity.thumbprints, key=len, default=None),
-    }
+    return Identity(
+        registration_id=device.registration_id,
+        device_id=identity.device_id,
+        assigned_hub=hub,
+        status="enabled" if identity.enabled else "disabled",
+        status_reason=identity.reason,
+        connection_state="connected" if identity.connected else "disconnected",
+        authentication=identity.authentication,
+        thumbprint=min(identity.thumbprints, key=len, default=None),
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
+from shared.contracts import answers_certificates as answers
+from shared.contracts.answers_certificates import Check, DpsAnswer
 from shared.domain.attestations import attestation_of, attests_by_certificates, certificate_of
 from shared.domain.authorities import ProofOfPossession
 from shared.domain.dps_decisions import Knowledge, decide
@@ -43,7 +44,7 @@ class Previews:
     authorities: CertificateAuthorities
     clock: Clock
 
-    async def check(self, group_id: str | None, registration_id: str, chain_pem: str) -> dict[str, Any]:
+    async def check(self, group_id: str | None, registration_id: str, chain_pem: str) -> Check:
         """Tell what DPS would do with a device.
 
         Args:
@@ -117,39 +118,43 @@ def _read_one(position: int, der: bytes) -> x509.Certificate:
         ) from None
 
 
-def _described(group_id: str | None, registration_id: str, decision: Decision) -> dict[str, Any]:
+def _described(group_id: str | None, registration_id: str, decision: Decision) -> Check:
     match, refusal = decision.match, decision.causes[0].message if decision.causes else None
     advice = list(decision.advice)
     matches = match is not None and match.by is not None and match.identifier.lower() == group_id
     if group_id and match is not None and match.by is not None and not matches:
         advice.append(Finding("other-group", _why_other(match, group_id)))
-    reasons = [*((cause.finding, "refusal") for cause in decision.causes), *((each, "advice") for each in advice)]
-    return {
-        "registrationId": registration_id,
-        "enrollmentGroup": group_id,
-        "accepted": refusal is None,
-        "match": _shown(match),
-        "matchesGroup": matches,
-        "answer": {
-            "status": HTTPStatus.OK if refusal is None else HTTPStatus.UNAUTHORIZED,
-            "errorCode": None if refusal is None else UNAUTHORIZED,
-            "message": refusal,
-        },
-        "reasons": [
-            {"code": finding.code, "effect": effect, "message": finding.message} for finding, effect in reasons
+    return Check(
+        registration_id=registration_id,
+        enrollment_group=group_id,
+        accepted=refusal is None,
+        match=_shown(match),
+        matches_group=matches,
+        answer=DpsAnswer(
+            status=200 if refusal is None else 401,
+            error_code=None if refusal is None else UNAUTHORIZED,
+            message=refusal,
+        ),
+        reasons=[
+            *(_reason(cause.finding, "refusal") for cause in decision.causes),
+            *(_reason(each, "advice") for each in advice),
         ],
-    }
+    )
 
 
-def _shown(match: Match | None) -> dict[str, Any] | None:
+def _reason(finding: Finding, effect: Literal["refusal", "advice"]) -> answers.Finding:
+    return answers.Finding(code=finding.code, effect=effect, message=finding.message)
+
+
+def _shown(match: Match | None) -> answers.Match | None:
     if match is None:
         return None
-    return {
-        "kind": match.kind,
-        "id": match.identifier,
-        "provisioningStatus": "enabled" if match.enabled else "disabled",
-        "by": names.common_name(match.by.subject) if match.by else None,
-    }
+    return answers.Match(
+        kind=match.kind,
+        id=match.identifier,
+        provisioning_status="enabled" if match.enabled else "disabled",
+        by=names.common_name(match.by.subject) if match.by else None,
+    )
 
 
 def _why_other(match: Match, group_id: str) -> str:
