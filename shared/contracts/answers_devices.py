@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.contracts.answers import Serial
 from shared.contracts.base import Contract, StatedReason, with_example
-from shared.contracts.devices import RevocationAction
+from shared.contracts.devices import RevocationAction, RevocationTarget
 from shared.contracts.events_orders import OrderProgress
 from shared.contracts.plans import PLANNED, RevocationPlan
 from shared.domain.doors import Door
@@ -316,7 +316,7 @@ class RevocationPreview(RevocationPlan):
     model_config = with_example({"action": "revoke", "target": "enrollmentGroup", "repeatDevices": True, **PLANNED})
 
     action: RevocationAction
-    target: Literal["registrationId", "registrationIds", "serialNumber", "enrollmentGroup", "orderId"]
+    target: RevocationTarget
     repeat_devices: bool
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -26,6 +26,8 @@ from shared.domain.words import RevocationReason
 
 Comment = Annotated[str, StringConstraints(min_length=1, max_length=COMMENT_LIMIT), Words]
 """What somebody says to what they ask for."""
+
+RevocationTarget = Literal["registrationId", "registrationIds", "serialNumber", "enrollmentGroup", "orderId"]
 
 
 class RevocationAction(StrEnum):
@@ -81,9 +83,10 @@ class RevocationRequest(Contract):
         return any(getattr(self, target) is not None for target in self.of_many)
 
     @property
-    def target(self) -> str:
+    def target(self) -> RevocationTarget:
         """The field that says what it is about, as it stands on the wire."""
-        return next(to_camel(each) for each in self.of_one + self.of_many if getattr(self, each) is not None)
+        name = next(to_camel(each) for each in self.of_one + self.of_many if getattr(self, each) is not None)
+        return cast("RevocationTarget", name)
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.rules.quotas import DPS_OPERATIONS, HUB_OPERATIONS
 
@@ -51,19 +51,6 @@ class RevocationPlan:
     hubs_shut: float
     done: float
     per_minute: int | None
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """As answers have it."""
-        return {
-            "devices": self.devices,
-            "hubs": dict(self.hubs),
-            "dpsCalls": self.dps_calls,
-            "hubCalls": self.hub_calls,
-            "hubsShutAfterMinutes": round(self.hubs_shut, 2),
-            "doneAfterMinutes": round(self.done, 2),
-            "perMinute": self.per_minute,
-        }
 
 
 def plan_for(

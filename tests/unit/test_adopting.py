@@ -314,14 +314,14 @@ async def test_the_plan_of_a_cas_revocation_counts_devices_whose_certificates_no
     acts = subject.app.authority_workflows.acts
     for name in (ISSUER, "dpsCa"):
         found = await acts.preview(name, AuthorityAction.REVOKE)
-        assert (found["devices"], found["unknownCertificates"], found["moreDevices"]) == (3, 2, False)
-        assert "3 devices are revoked: DPS and their hubs let them in no more" in found["effects"]
+        assert (found.devices, found.unknown_certificates, found.more_devices) == (3, 2, False)
+        assert "3 devices are revoked: DPS and their hubs let them in no more" in found.effects
         assert (
             "of 2 devices among them nobody knows the certificate: one of another CA would be revoked as well"
-            in found["effects"]
+            in found.effects
         )
     plan = await subject.app.revocations.foresee_authorities([ISSUER])
-    assert plan["devices"] == 2, "and those that the directory lists, which is late by a while"
+    assert plan.devices == 2, "and those that the directory lists, which is late by a while"
     few = replace(acts, settings=replace(subject.app.settings, unrepeated_devices=2))
     act = AuthorityAct(request_id="a", name=ISSUER, action=AuthorityAction.REVOKE, reason="keyCompromise", devices=1)
     with pytest.raises(Conflict, match=f"the CA '{ISSUER}' has 3 devices, which are all revoked with it"):

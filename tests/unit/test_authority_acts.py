@@ -715,10 +715,10 @@ async def test_a_preview_says_what_an_act_would_do_and_to_how_many_and_does_noth
     for number in (1, 2, 3):
         await device(scene, f"press-{number}", number=number)
     found = await scene.worker().acts.preview("root", AuthorityAction.REVOKE)
-    assert (found["authorities"], found["enrollmentGroups"], found["devices"]) == (["root", "line"], ["g"], 3)
-    assert (found["becomes"], found["moreDevices"], found["repeatDevices"]) == ("revoked", False, True)
-    assert "3 devices are revoked: DPS and their hubs let them in no more" in found["effects"]
-    assert "1 CAs below it are revoked with it: line" in found["effects"]
+    assert (found.authorities, found.enrollment_groups, found.devices) == (["root", "line"], ["g"], 3)
+    assert (found.becomes, found.more_devices, found.repeat_devices) == ("revoked", False, True)
+    assert "3 devices are revoked: DPS and their hubs let them in no more" in found.effects
+    assert "1 CAs below it are revoked with it: line" in found.effects
     assert scene.queues.sent == []
     assert await state_of(scene, "root") == "active"
 
@@ -735,8 +735,8 @@ async def test_each_act_has_a_preview_that_says_what_it_leads_to(action: Authori
     if state != "active":
         await act(scene, "line", AuthorityAction.DISABLE if state == "disabled" else AuthorityAction.RETIRE)
     found = await scene.worker().acts.preview("line", action)
-    assert (found["state"], found["becomes"]) == (state, BECOMES[action])
-    assert found["effects"]
+    assert (found.state, found.becomes) == (state, BECOMES[action])
+    assert found.effects
 
 
 # --- again ---

@@ -24,6 +24,7 @@ from shared.adapters.own_host import OwnHost
 from shared.contracts.answers import NotReplayed, Rejection, Replayed
 from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry
 from shared.contracts.answers_requests import FollowedRequest, ListedRequest
+from shared.contracts.authorities import AuthorityPreview
 from shared.contracts.events_orders import OrderProgress
 from shared.contracts.messages import Queue
 from shared.domain.approvals import ApprovalAct, ApprovalRecord, ApprovalState
@@ -394,7 +395,10 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         renewals=SimpleNamespace(check=answering(None)),
         order_requests=SimpleNamespace(check=answering(None)),
         authority_workflows=SimpleNamespace(
-            acts=SimpleNamespace(foresee=answering(None), preview=answering(AUTHORITY_PREVIEW))
+            acts=SimpleNamespace(
+                foresee=answering(None),
+                preview=answering(AuthorityPreview.model_validate({**AUTHORITY_PREVIEW, "plan": None})),
+            )
         ),
         revocations=SimpleNamespace(
             check=answering(None),

@@ -341,7 +341,7 @@ def test_a_plan_counts_the_hubs_that_are_asked_in_vain() -> None:
 async def test_what_a_revocation_takes_counts_every_linked_hub() -> None:
     scene = await two_hubs(copied=None)
     foreseen = await scene.revocations.foresee(scene.revocation(reason=COMPROMISE))
-    assert (foreseen["hubs"], foreseen["hubCalls"]) == ({OWN: 1, OTHER: 0}, 4)
+    assert (foreseen.hubs, foreseen.hub_calls) == ({OWN: 1, OTHER: 0}, 4)
 
 
 async def test_hubs_are_asked_some_at_once() -> None:

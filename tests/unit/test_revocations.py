@@ -615,7 +615,7 @@ async def test_a_plan_counts_the_devices_that_are_revoked_then_by_whatever_they_
         scene.revocation(reason=COMPROMISE, registration_ids=names),
         scene.revocation(reason=COMPROMISE, enrollment_group="line"),
     ):
-        assert (await scene.revocations.foresee(wanted))["devices"] == 4
+        assert (await scene.revocations.foresee(wanted)).devices == 4
     assert await revocable(scene.revocations.members.directory, "line") == 4
     with pytest.raises(UnderWay):
         await scene.revocations.carry_out(wanted)
@@ -849,7 +849,7 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
     await enter_order(scene, "order-lathe")
 
     async def foresee(**target: Any) -> dict[str, Any]:
-        return await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, **target))
+        return (await scene.revocations.foresee(scene.revocation(reason=COMPROMISE, **target))).shown()
 
     assert await foresee(enrollment_group="line") == {
         "action": "revoke",
@@ -871,10 +871,10 @@ async def test_what_a_revocation_takes_is_said_before_anything_is_done() -> None
     assert (of_order["devices"], of_order["target"]) == (1, "orderId")
     assert ((await foresee())["hubs"], (await foresee())["target"]) == ({"hub-1": 1}, "registrationId")
     whole = await scene.revocations.foresee_authorities([ISSUER])
-    assert (whole["devices"], whole["hubCalls"], whole["hubsShutAfterMinutes"]) == (3, 11, 0.02)
-    paced = await scene.revocations.foresee_authorities([ISSUER], per_minute=1)
-    assert paced["perMinute"] == 1
-    assert (paced["hubsShutAfterMinutes"], paced["doneAfterMinutes"]) == (2.01, 2.04)
+    assert (whole.devices, whole.hub_calls, whole.hubs_shut_after_minutes) == (3, 11, 0.02)
+    slow = await scene.revocations.foresee_authorities([ISSUER], per_minute=1)
+    assert slow.per_minute == 1
+    assert (slow.hubs_shut_after_minutes, slow.done_after_minutes) == (2.01, 2.04)
     assert await scene.state() is DeviceState.REGISTERED
     with pytest.raises(NotFound):
         await foresee(enrollment_group="nowhere")

@@ -39,7 +39,7 @@ async def console_authority_act(services: Services, request: func.HttpRequest) -
     preview = await services.authority_workflows.acts.preview(authority_name_of(request), action)
     plan = None
     if action is AuthorityAction.REVOKE:
-        plan = await services.revocations.foresee_authorities(preview["authorities"])
+        plan = await services.revocations.foresee_authorities(preview.authorities)
     request_id = f"console-{uuid.uuid4().hex}"
     return rendered(
         "authority_act.html",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.contracts.answers_approvals import Approval, ApprovalDecision, ApprovalPage
 from shared.contracts.base import told_actor
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     from shared.services import Services
 
 
-def shown_approval(record: ApprovalRecord) -> dict[str, Any]:
+def shown_approval(record: ApprovalRecord) -> Approval:
     """Give an approval as answers have it."""
     queue, request_id = record.queue, record.request_id
-    return {
-        "id": record.approval_id,
-        "act": record.act,
-        "what": record.what,
-        "state": record.state,
-        "subjectKind": record.subject_kind,
-        "subject": record.subject,
-        "enrollmentGroup": record.enrollment_group,
-        "devices": record.devices,
-        "queue": queue,
-        "requestId": request_id,
-        "request": location_of(Queue(queue), request_id) if queue and request_id else None,
-        "askedBy": told_actor(record.asked_by),
-        "askedWith": record.asked_with,
-        "askedAt": record.asked_at,
-        "expiresAt": record.expires_at,
-        "decidedBy": told_actor(record.decided_by),
-        "decidedAt": record.decided_at,
-        "comment": record.comment,
-    }
+    return Approval(
+        id=record.approval_id,
+        act=record.act,
+        what=record.what,
+        state=record.state,
+        subject_kind=record.subject_kind,
+        subject=record.subject,
+        enrollment_group=record.enrollment_group,
+        devices=record.devices,
+        queue=Queue(queue) if queue else None,
+        request_id=request_id,
+        request=location_of(Queue(queue), request_id) if queue and request_id else None,
+        asked_by=told_actor(record.asked_by),
+        asked_with=record.asked_with,
+        asked_at=record.asked_at,
+        expires_at=record.expires_at,
+        decided_by=told_actor(record.decided_by),
+        decided_at=record.decided_at,
+        comment=record.comment,
+    )
 
 
 @endpoint(
@@ -97,9 +97,7 @@ async def list_approvals(services: Services, request: func.HttpRequest) -> func.
 )
 async def get_approval(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an act that waits for a second person, or did."""
-    return json_answer(
-        Approval.model_validate(shown_approval(await services.approvals.describe(approval_id_of(request))))
-    )
+    return json_answer(shown_approval(await services.approvals.describe(approval_id_of(request))))
 
 
 @endpoint(
@@ -117,7 +115,7 @@ async def approve_act(services: Services, request: func.HttpRequest) -> func.Htt
     """Approve what somebody else has asked for; then it is carried out."""
     identifier = approval_id_of(request)
     parse(ApprovalDecision, body_of(request, optional=True))
-    return json_answer(Approval.model_validate(shown_approval(await services.approvals.approve(identifier))))
+    return json_answer(shown_approval(await services.approvals.approve(identifier)))
 
 
 @endpoint(
@@ -137,4 +135,4 @@ async def refuse_act(services: Services, request: func.HttpRequest) -> func.Http
     parse(ApprovalDecision, body_of(request, optional=True))
     if auditing.comment_of(request) is None:
         raise Rejected.because("is required: who asked is to know why", field="comment")
-    return json_answer(Approval.model_validate(shown_approval(await services.approvals.refuse(identifier))))
+    return json_answer(shown_approval(await services.approvals.refuse(identifier)))

@@ -30,7 +30,7 @@ from triggers.http.scopes import by_group
 from triggers.openapi import Answer, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from shared.domain.audit_entries import AuditEntry
     from shared.services import Services
@@ -120,31 +120,31 @@ def _id(request: func.HttpRequest, name: str, rule: str) -> str | None:
         raise Rejected.because(rejection.reasons[0].message, field=name) from None
 
 
-def shown_act(entry: AuditEntry) -> dict[str, Any]:
+def shown_act(entry: AuditEntry) -> AuditedAct:
     """Give an act as answers have it."""
-    return {
-        "at": entry.at,
-        "actor": told_actor(entry.actor),
-        "action": entry.action,
-        "subjectKind": entry.subject_kind,
-        "subject": entry.subject,
-        "enrollmentGroup": entry.enrollment_group,
-        "outcome": entry.outcome,
-        "requestId": entry.request_id,
-        "reason": entry.reason,
-        "comment": entry.comment,
-    }
+    return AuditedAct(
+        at=entry.at,
+        actor=told_actor(entry.actor),
+        action=entry.action,
+        subject_kind=entry.subject_kind,
+        subject=entry.subject,
+        enrollment_group=entry.enrollment_group,
+        outcome=entry.outcome,
+        request_id=entry.request_id,
+        reason=entry.reason,
+        comment=entry.comment,
+    )
 
 
-def _line(item: Mapping[str, Any]) -> str:
-    said = AuditedAct.model_validate(item).model_dump(mode="json", by_alias=True)
+def _line(item: AuditedAct) -> str:
+    said = item.model_dump(mode="json", by_alias=True)
     return f"{escaped(json.dumps(said, separators=(',', ':'), ensure_ascii=False))}\n"
 
 
-def _as_csv(request: func.HttpRequest, items: Sequence[Mapping[str, Any]]) -> str:
+def _as_csv(request: func.HttpRequest, items: Sequence[AuditedAct]) -> str:
     rows = []
     for item in items:
-        said = AuditedAct.model_validate(item).model_dump(mode="json", by_alias=True)
+        said = item.model_dump(mode="json", by_alias=True)
         actor = said.pop("actor")
         said |= {f"actor{name.capitalize()}": actor[name] for name in ("kind", "id", "name", "account", "source")}
         rows.append([{**actor, **said}.get(column) for column in _COLUMNS])

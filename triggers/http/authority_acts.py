@@ -189,8 +189,8 @@ async def _previewed(
     found = await services.authority_workflows.acts.preview(act.name, action)
     plan = None
     if action is AuthorityAction.REVOKE:
-        plan = await services.revocations.foresee_authorities(found["authorities"], per_minute=act.per_minute)
-    return json_answer(AuthorityPreview.model_validate({**found, "plan": plan}))
+        plan = await services.revocations.foresee_authorities(found.authorities, per_minute=act.per_minute)
+    return json_answer(found.model_copy(update={"plan": plan}))
 
 
 async def _queued(

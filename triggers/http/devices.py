@@ -289,7 +289,7 @@ async def create_revocation(services: Services, request: func.HttpRequest) -> fu
     identifier = await authenticated(services, request)
     wanted = request_of(RevocationCall, request, request_id=identifier).request()
     if is_dry(request):
-        return json_answer(RevocationPreview.model_validate(await services.revocations.foresee(wanted)))
+        return json_answer(await services.revocations.foresee(wanted))
     return await _queued_revocation(services, wanted)
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
-from shared.contracts.authorities import RenewedKey
+from shared.contracts.authorities import AuthorityPreview, RenewedKey
 from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.contracts.messages import Queue
 from shared.domain.authorities import OPENED, AuthorityAction, AuthorityState
@@ -69,8 +69,8 @@ class AuthorityActs:
         with suppress(Deferred):  # certificates of it may be under way: the request waits for them in its queue
             await self._check(act, record)
 
-    async def preview(self, name: str, action: AuthorityAction) -> dict[str, Any]:
-        """Show what an act would do, and to how many.
+    async def preview(self, name: str, action: AuthorityAction) -> AuthorityPreview:
+        """Show what an act would do, and to how many; what a revocation takes is for who knows the devices.
 
         Raises:
             NotFound: the CA does not exist.
@@ -81,20 +81,21 @@ class AuthorityActs:
         reached = await self.reach.of(name)
         if action is AuthorityAction.DELETE:
             await self._check_deletion(record, reached)
-        return {
-            "name": name,
-            "action": action,
-            "state": record.state,
-            "becomes": BECOMES[action],
-            "authorities": list(reached.authorities),
-            "enrollmentGroups": list(reached.groups),
-            "devices": reached.devices,
-            "moreDevices": reached.more,
-            "unknownCertificates": reached.unseen,
-            "repeatDevices": action is AuthorityAction.REVOKE
+        return AuthorityPreview(
+            name=name,
+            action=action,
+            state=record.state,
+            becomes=BECOMES[action],
+            authorities=list(reached.authorities),
+            enrollment_groups=list(reached.groups),
+            devices=reached.devices,
+            more_devices=reached.more,
+            unknown_certificates=reached.unseen,
+            repeat_devices=action is AuthorityAction.REVOKE
             and is_to_be_repeated(self._concerned(name, reached), self.settings.unrepeated_devices),
-            "effects": list(effects_of(record, action, reached)),
-        }
+            effects=list(effects_of(record, action, reached)),
+            plan=None,
+        )
 
     async def carry_out(self, act: AuthorityAct) -> None:
         """Enter an act into the CA's row, and have everything follow.

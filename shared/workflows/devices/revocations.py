@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shared.contracts.answers_devices import RevocationPreview
 from shared.contracts.devices import AuthorityRevocation, MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.messages import Queue
+from shared.contracts.plans import RevocationPlan as PlanAnswer
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.domain.requests import Progress, advanced
@@ -124,7 +126,7 @@ class Revocations:
         registration_id, act = await self._act(request)
         act((await device_of(self.devices, registration_id)).record)
 
-    async def foresee(self, request: RevocationRequest) -> dict[str, Any]:
+    async def foresee(self, request: RevocationRequest) -> RevocationPreview:
         """Say what a request to revoke would do and take, as things are; nothing is done.
 
         Raises:
@@ -139,17 +141,32 @@ class Revocations:
         together = request.is_of_many and request.action is RevocationAction.REVOKE
         plan = await self._plan(by_hub, together=together, per_minute=request.per_minute)
         to_be_repeated = request.is_of_many and is_to_be_repeated(Concerned("", plan.devices), self.unrepeated)
-        return {
-            "action": request.action,
-            "target": request.target,
-            "repeatDevices": to_be_repeated,
-            **plan.shown,
-        }
+        return RevocationPreview(
+            action=request.action,
+            target=request.target,
+            repeat_devices=to_be_repeated,
+            devices=plan.devices,
+            hubs=dict(plan.hubs),
+            dps_calls=plan.dps_calls,
+            hub_calls=plan.hub_calls,
+            hubs_shut_after_minutes=round(plan.hubs_shut, 2),
+            done_after_minutes=round(plan.done, 2),
+            per_minute=plan.per_minute,
+        )
 
-    async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> dict[str, Any]:
+    async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> PlanAnswer:
         """Say what it would take to revoke all devices with a certificate of some CAs, so many a minute."""
         by_hub = await self.members.of_authorities(authorities)
-        return (await self._plan(by_hub, together=True, per_minute=per_minute)).shown
+        plan = await self._plan(by_hub, together=True, per_minute=per_minute)
+        return PlanAnswer(
+            devices=plan.devices,
+            hubs=dict(plan.hubs),
+            dps_calls=plan.dps_calls,
+            hub_calls=plan.hub_calls,
+            hubs_shut_after_minutes=round(plan.hubs_shut, 2),
+            done_after_minutes=round(plan.done, 2),
+            per_minute=plan.per_minute,
+        )
 
     async def _plan(self, by_hub: Mapping[str, int], *, together: bool, per_minute: int | None) -> RevocationPlan:
         linked = await self.linked.names()
