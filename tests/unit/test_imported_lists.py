@@ -80,7 +80,7 @@ async def test_a_list_of_an_offline_root_is_served_as_it_was_signed() -> None:
     serial = int(known.record.serial_number or "", 16)
     content = crl(listed=(serial, 99))
     found = await scene.subject.take_in("top", content)
-    assert (found["number"], found["entries"], found["revokes"]) == (7, 2, [ELSEWHERE.name])
+    assert (found.number, found.entries, found.revokes) == (7, 2, [ELSEWHERE.name])
     described, served = await scene.subject.read("top")
     assert served == x509.load_pem_x509_crl(content).public_bytes(Encoding.DER)
     assert (described.made_at, described.next_update) == (NOW, NOW + 90 * DAY)

@@ -144,8 +144,8 @@ async def create_verification_certificate(services: Services, request: func.Http
         authority_name_of(request), code, cause=request_id_of(request)
     )
     serial = names.serial_text(certificate.serial_number)
-    answer = {"serialNumber": serial, "certificate": names.pem(certificate)}
-    return json_answer(VerificationCertificate.model_validate(answer), HTTPStatus.CREATED)
+    answer = VerificationCertificate(serial_number=serial, certificate=names.pem(certificate))
+    return json_answer(answer, HTTPStatus.CREATED)
 
 
 @endpoint(

@@ -150,7 +150,7 @@ async def import_crl(services: Services, request: func.HttpRequest) -> func.Http
     else:
         content = parse(AuthorityList, body_of(request, limit=LIST_LIMIT)).crl.encode()
     found = await services.served_lists.imported.take_in(authority_name_of(request), content)
-    return json_answer(ImportedListAnswer.model_validate(found))
+    return json_answer(found)
 
 
 async def _acted(services: Services, request: func.HttpRequest, action: AuthorityAction) -> func.HttpResponse:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import azure.functions as func
 
-from shared.contracts.answers_evidence import LogKeyList
+from shared.contracts.answers_evidence import LogKey, LogKeyList
 from shared.domain.callers import Role
 from shared.errors import NotFound
 from shared.reading.numbers import digits
@@ -115,12 +115,11 @@ def _changes_of(services: Services) -> KeyChanges:
 
 
 def _shown(record: CheckpointRecord) -> func.HttpResponse:
-    keys: list[dict[str, Any]] = [
-        {"key": key, "state": state, "until": None}
-        for (_, key), state in zip(record.signing, ("signs", "next"), strict=False)
-    ]
-    keys += [{"key": each.verifier_key, "state": "retired", "until": each.until} for each in reversed(record.retired)]
-    return json_answer(LogKeyList.model_validate({"origin": record.origin, "keys": keys}))
+    states: tuple[Literal["signs", "next"], ...] = ("signs", "next")
+    signing = zip(record.signing, states, strict=False)
+    keys = [LogKey(key=key, state=state, until=None) for (_, key), state in signing]
+    keys += [LogKey(key=each.verifier_key, state="retired", until=each.until) for each in reversed(record.retired)]
+    return json_answer(LogKeyList(origin=record.origin, keys=keys))
 
 
 @endpoint(

@@ -77,8 +77,8 @@ async def health_ready(services: Services, _request: func.HttpRequest) -> func.H
     report = await services.readiness.report()
     ready = all(outcome == "ok" for outcome in report.values())
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    said = {"status": "ok" if ready else "unavailable", "dependencies": report}
-    return json_answer(Readiness.model_validate(said), status)
+    said = Readiness(status="ok" if ready else "unavailable", dependencies=dict(report))
+    return json_answer(said, status)
 
 
 @cache

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shared.contracts.authorities import ImportedListAnswer
 from shared.domain.imported_lists import ImportedList
 from shared.errors import Conflict, Deferred, NotFound, Overtaken
 from shared.pki import names
@@ -38,7 +39,7 @@ class ImportedLists:
     blobs: Blobs
     clock: Clock
 
-    async def take_in(self, name: str, content: bytes) -> dict[str, Any]:
+    async def take_in(self, name: str, content: bytes) -> ImportedListAnswer:
         """Keep a list that its CA's owner has brought.
 
         Args:
@@ -79,21 +80,21 @@ class ImportedLists:
             imported_at=self.clock(),
         )
 
-    async def _described(self, record: ImportedList, given: ForeignList) -> dict[str, Any]:
+    async def _described(self, record: ImportedList, given: ForeignList) -> ImportedListAnswer:
         revoked = [
             each.name
             async for each in self.records.list()
             if given.listed & {names.serial_text(one.serial_number) for one in all_certificates(each)}
             and each.external_issuer is not None
         ]
-        return {
-            "name": record.name,
-            "number": record.number,
-            "thisUpdate": record.this_update,
-            "nextUpdate": record.next_update,
-            "entries": len(given.listed),
-            "revokes": sorted(revoked),
-        }
+        return ImportedListAnswer(
+            name=record.name,
+            number=record.number,
+            this_update=record.this_update,
+            next_update=record.next_update,
+            entries=len(given.listed),
+            revokes=sorted(revoked),
+        )
 
     async def _issuer(self, name: str) -> x509.Certificate:
         """Find the certificate of a CA above one of ours."""
