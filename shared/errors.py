@@ -98,7 +98,7 @@ class Rejected(DeviceFactoryError):
         return tuple({"field": reason.field, "message": reason.message} for reason in self.reasons)
 
     @classmethod
-    def because(cls, message: str, *, field: str = "") -> Rejected:
+    def because(cls, message: str, *, field: str = "") -> Self:
         """Reject for a single reason."""
         return cls(Reason(field, message))
 

@@ -15,11 +15,12 @@ from shared.domain import issuance
 from shared.domain.devices import DeviceRecord
 from shared.domain.held_certificates import Purpose
 from shared.domain.words import CertificateKind, DeviceState
-from shared.errors import Deferred, NotFound, Rejected
+from shared.errors import Deferred, Rejected
 from shared.pki import names
 from shared.rules.key_algorithms import DEFAULT
 from shared.rules.registration_ids import canonical_registration_id
 from shared.workflows.authorities.records import AuthorityDefinition, default_custody
+from shared.workflows.devices.unknown import unknown_certificate
 from shared.workflows.devices.wanted_certificates import Acts, Decision, DeviceCertificateRequest
 from shared.workflows.groups.authorities import usable_for_devices
 from shared.workflows.intake.deliveries import once
@@ -200,9 +201,7 @@ class CertificateRequests:
         """
         known = await self.certificates.get(serial_number)
         if known is None:
-            raise NotFound.because(
-                f"a certificate with serial number {serial_number} does not exist", field="serialNumber"
-            )
+            raise unknown_certificate(serial_number)
         return _described(known.record)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.errors import NotFound, Overtaken
+from shared.errors import Overtaken
 from shared.ledger.devices import UnsettledRecord
 from shared.ledger.table import Stale
+from shared.workflows.devices.unknown import unknown_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceR
     """
     known = await devices.get(registration_id)
     if known is None:
-        raise NotFound.because(f"the device {registration_id!r} does not exist", field="registrationId")
+        raise unknown_device(registration_id)
     return known
 
 

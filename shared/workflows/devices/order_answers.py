@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.contracts.events_orders import OrderProgress
 from shared.domain.orders import LineState, OrderRecord, OrderState
-from shared.errors import NotFound, Rejected
+from shared.errors import Rejected
+from shared.workflows.devices.unknown import unknown_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ class OrderAnswers:
         """
         known = await self.orders.get(order_id)
         if known is None:
-            raise NotFound.because(f"the order {order_id!r} does not exist", field="orderId")
+            raise unknown_order(order_id)
         return known.record
 
     async def page(

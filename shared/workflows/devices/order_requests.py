@@ -11,7 +11,8 @@ from shared.contracts.orders import OrderAct, OrderAction
 from shared.domain.order_acts import cancelled_by, closed_by, retried_by
 from shared.domain.orders import COMPLETED, UNDER_WAY
 from shared.domain.words import IssuedDevices
-from shared.errors import Conflict, Deferred, NotFound
+from shared.errors import Conflict, Deferred
+from shared.workflows.devices.unknown import unknown_order
 from shared.workflows.intake.deliveries import once
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class OrderRequests:
     async def _order(self, act: OrderAct) -> Versioned[OrderRecord]:
         known = await self.orders.get(act.order_id)
         if known is None:
-            raise NotFound.because(f"the order {act.order_id!r} does not exist", field="orderId")
+            raise unknown_order(act.order_id)
         return known
 
     def _change(self, act: OrderAct) -> OrderChange:

@@ -17,8 +17,9 @@ from shared.domain.devices import OUT_OF_SERVICE, on_hold
 from shared.domain.held_certificates import Purpose
 from shared.domain.renewal import latest
 from shared.domain.words import DeviceState
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.workflows.devices.changes import device_of
+from shared.workflows.devices.unknown import unknown_device
 from shared.workflows.devices.wanted_certificates import Acts, DeviceCertificateRequest
 from shared.workflows.intake.deliveries import once
 
@@ -133,7 +134,7 @@ class Renewals:
     @classmethod
     def _take(cls, request: RenewalRequest, known: DeviceRecord | None) -> DeviceRecord:
         if known is None:
-            raise NotFound.because(f"the device {request.registration_id!r} does not exist", field="registrationId")
+            raise unknown_device(request.registration_id)
         if cls._is_unneeded(known, request):
             raise issuance.overtaken(known)  # by a renewal that came in between
         return issuance.renewing(known, request.request_id, brings_csr=request.csr is not None)

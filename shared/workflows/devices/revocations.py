@@ -29,6 +29,7 @@ from shared.domain.words import CertificateKind
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.together import act_of, revoking
+from shared.workflows.devices.unknown import unknown_certificate, unknown_order
 from shared.workflows.groups.entries import unknown
 from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.requests import Part, led_to_by, part_for
@@ -215,9 +216,7 @@ class Revocations:
     async def _owner(self, serial_number: str) -> str:
         known = await self.certificates.get(serial_number)
         if known is None:
-            raise NotFound.because(
-                f"a certificate with serial number {serial_number} does not exist", field="serialNumber"
-            )
+            raise unknown_certificate(serial_number)
         if known.record.kind is not CertificateKind.DEVICE:
             raise Rejected.because(
                 f"serial number {serial_number} is that of a certificate of kind {known.record.kind.value!r}; this "
@@ -236,7 +235,7 @@ class Revocations:
         if group is not None and await self.groups.get(group) is None:
             raise unknown(group)
         if order is not None and await self.orders.get(order) is None:
-            raise NotFound.because(f"the order {order!r} does not exist", field="orderId")
+            raise unknown_order(order)
         if missing := await self.members.unknown(request.registration_ids or ()):
             more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             named = ", ".join(map(repr, missing[:_NAMED]))

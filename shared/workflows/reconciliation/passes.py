@@ -24,6 +24,8 @@ from shared.domain.passes import NAMED, ReconciliationRecord, ReconciliationStat
 from shared.domain.treatments import FindingKind
 from shared.errors import Deferred, LedgerBehind, NotFound
 from shared.telemetry import metrics
+from shared.workflows.devices.unknown import unknown_device
+from shared.workflows.groups.entries import unknown
 from shared.workflows.reconciliation.finding_acts import FindingActs
 from shared.workflows.reconciliation.steps import Step, step_of, why
 from shared.workflows.turns import Turns
@@ -72,9 +74,9 @@ class Reconciler(FindingActs):
             NotFound: the ledger does not have the group or the device, so nothing would be compared.
         """
         if enrollment_group is not None and await self.groups.get(enrollment_group) is None:
-            raise NotFound.because(f"the enrollment group {enrollment_group!r} does not exist", field="enrollmentGroup")
+            raise unknown(enrollment_group)
         if registration_id is not None and await self.devices.get(registration_id) is None:
-            raise NotFound.because(f"the device {registration_id!r} does not exist", field="registrationId")
+            raise unknown_device(registration_id)
         now = self.clock()
         record = ReconciliationRecord(
             reconciliation_id=f"{now:%Y-%m-%dT%H%M%S}-{secrets.token_hex(4)}",
