@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 import requests
 from azure.identity import ManagedIdentityCredential
 from azure.identity.aio import ManagedIdentityCredential as AsyncManagedIdentityCredential
+from azure.iot.deviceprovisioning import DeviceProvisioningClient
 from hypothesis import HealthCheck, settings
 
 from emulator.tests.api_descriptions.recorded import RECORDED
@@ -84,6 +86,16 @@ def managed_identity(emulator: RunningEmulator, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("IDENTITY_HEADER", emulator.endpoints["identityHeader"])
     with ManagedIdentityCredential() as credential:
         yield credential
+
+
+@pytest.fixture
+def service(
+    emulator: RunningEmulator, managed_identity: ManagedIdentityCredential
+) -> Iterator[DeviceProvisioningClient]:
+    """The service side of the shared emulator's DPS, by Microsoft's SDK; some tests have a plainer client."""
+    client = DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file)
+    with closing(client):
+        yield client
 
 
 @pytest.fixture

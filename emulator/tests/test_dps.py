@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +12,6 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.iot.device import X509, ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError
-from azure.iot.deviceprovisioning import DeviceProvisioningClient
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
 from azure.mgmt.iothubprovisioningservices.models import (
     CertificateProperties,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     import requests
     from azure.identity import ManagedIdentityCredential
+    from azure.iot.deviceprovisioning import DeviceProvisioningClient
 
     from emulator.tests.running import RunningEmulator
 
@@ -38,15 +38,6 @@ FACTORY = make("factory", ROOT, ca=True)
 
 def unique(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def service(
-    emulator: RunningEmulator, managed_identity: ManagedIdentityCredential
-) -> Iterator[DeviceProvisioningClient]:
-    client = DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file)
-    with closing(client):
-        yield client
 
 
 class Authorities:

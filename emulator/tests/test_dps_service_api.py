@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
-from azure.iot.deviceprovisioning import DeviceProvisioningClient
 
 from emulator.tests.certificates import make
 from emulator.tests.dps_clients import DpsService, HttpsDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from azure.identity import ManagedIdentityCredential
+    from azure.iot.deviceprovisioning import DeviceProvisioningClient
 
     from emulator.tests.running import RunningEmulator
 
@@ -25,15 +22,6 @@ PERSON = make("single", ROOT)
 X509 = {"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": PERSON.pem}}}}
 
 STALE = "Precondition failed: the ETag does not match"
-
-
-@pytest.fixture
-def service(
-    emulator: RunningEmulator, managed_identity: ManagedIdentityCredential
-) -> Iterator[DeviceProvisioningClient]:
-    client = DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file)
-    with closing(client):
-        yield client
 
 
 def enrollment(registration_id: str, **fields: Any) -> dict[str, Any]:

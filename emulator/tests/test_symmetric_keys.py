@@ -8,7 +8,6 @@ import hmac
 import json
 import time
 import uuid
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, quote_plus, urlencode
@@ -17,7 +16,6 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.iot.device import IoTHubDeviceClient, ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError
-from azure.iot.deviceprovisioning import DeviceProvisioningClient
 
 from emulator.protocols.amqp.composites import Properties
 from emulator.protocols.amqp.messages import Message
@@ -30,10 +28,10 @@ from emulator.tests.dps_clients import DpsService, HttpsDevice, MqttDevice
 from emulator.tests.test_allocation import Webhook, listening
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import requests
-    from azure.identity import ManagedIdentityCredential
+    from azure.iot.deviceprovisioning import DeviceProvisioningClient
 
     from emulator.tests.running import RunningEmulator
 
@@ -62,15 +60,6 @@ BOTH = pytest.mark.parametrize("kind", [GROUPS, ENROLLMENTS], ids=["group", "ind
 def name() -> str:
     """An id that no other test has."""
     return f"keys-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def service(
-    emulator: RunningEmulator, managed_identity: ManagedIdentityCredential
-) -> Iterator[DeviceProvisioningClient]:
-    client = DeviceProvisioningClient(emulator.https_url, managed_identity, connection_verify=emulator.ca_file)
-    with closing(client):
-        yield client
 
 
 def operations(service: DeviceProvisioningClient, kind: Collection) -> Any:
