@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from shared.errors import NotFound, PreconditionFailed
 from shared.ports.ca_certificates import UploadedAuthority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def as_it_was_read() -> Iterator[None]:
+    """Say of a CA certificate that is gone that it has changed: whoever was proving possession begins anew.
+
+    Raises:
+        PreconditionFailed: it is gone; an action on it is answered with 404, and not with 412.
+    """
+    try:
+        yield
+    except NotFound as gone:
+        raise PreconditionFailed(*gone.reasons) from gone
 
 
 def uploaded(answer: Any) -> UploadedAuthority:

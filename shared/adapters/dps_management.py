@@ -14,7 +14,7 @@ from azure.mgmt.iothubprovisioningservices.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.ca_certificates import uploaded
+from shared.adapters.ca_certificates import as_it_was_read, uploaded
 from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
@@ -100,7 +100,7 @@ class ProvisioningServiceAuthorities:
         Returns:
             The code, and the new ETag.
         """
-        with translated(f"verification code for CA certificate {name!r} of the DPS"):
+        with as_it_was_read(), translated(f"verification code for CA certificate {name!r} of the DPS"):
             answer = await self._client.dps_certificate.generate_verification_code(
                 name,
                 self._resource.resource_group,
@@ -116,7 +116,7 @@ class ProvisioningServiceAuthorities:
     async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
         """Prove possession with a certificate whose CN is the code, signed by the CA."""
         request = VerificationCodeRequest(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
-        with translated(f"proof of possession for CA certificate {name!r} of the DPS"):
+        with as_it_was_read(), translated(f"proof of possession for CA certificate {name!r} of the DPS"):
             return uploaded(
                 await self._client.dps_certificate.verify_certificate(
                     name,

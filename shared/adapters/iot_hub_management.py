@@ -17,7 +17,7 @@ from azure.mgmt.iothub.v2023_06_30.models import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from shared.adapters.ca_certificates import uploaded
+from shared.adapters.ca_certificates import as_it_was_read, uploaded
 from shared.adapters.observed import ObservedTransport
 from shared.adapters.sdk_errors import translated
 from shared.errors import NotFound
@@ -75,7 +75,7 @@ class IotHubAuthorities:
         Returns:
             The code, and the new ETag.
         """
-        with translated(f"verification code for CA certificate {name!r} of {self.holder}"):
+        with as_it_was_read(), translated(f"verification code for CA certificate {name!r} of {self.holder}"):
             answer = await self._client.certificates.generate_verification_code(self._group, self._hub, name, etag)
         properties: Any = answer.properties  # the SDK types what only the service sets as None
         code = properties.verification_code if properties else None
@@ -86,7 +86,7 @@ class IotHubAuthorities:
     async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
         """Prove possession with a certificate whose CN is the code, signed by the CA."""
         body = CertificateVerificationDescription(certificate=certificate.public_bytes(Encoding.PEM).decode("ascii"))
-        with translated(f"proof of possession for CA certificate {name!r} of {self.holder}"):
+        with as_it_was_read(), translated(f"proof of possession for CA certificate {name!r} of {self.holder}"):
             return uploaded(await self._client.certificates.verify(self._group, self._hub, name, etag, body))
 
     async def delete(self, name: str, etag: str) -> None:

@@ -70,11 +70,19 @@ class CaCertificates(Protocol):
 
         Returns:
             The code, and the new ETag.
+
+        Raises:
+            PreconditionFailed: it has changed or gone since it was read.
         """
         ...
 
     async def verify(self, name: str, certificate: x509.Certificate, etag: str) -> UploadedAuthority:
-        """Prove possession with a certificate whose CN is the code, signed by the CA."""
+        """Prove possession with a certificate whose CN is the code, signed by the CA.
+
+        Raises:
+            PreconditionFailed: it has changed or gone since the code was given.
+            Rejected: it proves nothing.
+        """
         ...
 
     async def delete(self, name: str, etag: str) -> None:
