@@ -171,10 +171,16 @@ class Walk:
                 return told or (partial(self.enrollments.differences, identifier, budget) if unknown else None)
             await self.look.note_settings(known, entry)
             await self.identities.claim(known.record)
-            suspect = await self.look.suspect(known.record, Seen(entry=entry))
+            # A device that was registered by an entry of its own is in no group's list: its entry tells where it is.
+            registration = _registered_by(entry)
+            seen = Seen(entry=entry, registration=registration) if registration else Seen(entry=entry)
+            suspect = _let_in_elsewhere(known.record, registration) or await self.look.suspect(known.record, seen)
             return partial(self.look.differences, identifier, budget) if suspect else None
 
-        looked = await looked_after(entries, compare, lambda _: self.looks(budget), self._gate)
+        def room(looks: Iterable[str]) -> float:
+            return self.looks(budget, _hubs_of(_registered_by(entries[each]) for each in looks))
+
+        looked = await looked_after(entries, compare, room, self._gate)
         return step_of(place, following, entries, looked)
 
     async def _of_group[E](self, group: str, entries: Mapping[str, E]) -> dict[str, E]:
@@ -198,7 +204,7 @@ class Walk:
         compare = partial(self._registration, groups[group_id], registrations, budget)
 
         def room(looks: Iterable[str]) -> float:
-            return self.looks(budget, {str(registrations[each].get("assignedHub") or "") for each in looks} - {""})
+            return self.looks(budget, _hubs_of(registrations[each] for each in looks))
 
         looked = await looked_after(registrations, compare, room, self._gate)
         return step_of(here, following, registrations, looked)
@@ -222,11 +228,8 @@ class Walk:
         await self.identities.claim(known.record)
         if (taken := taken_over(known.record, group)) is not None:
             return taken
-        hub = str(registration.get("assignedHub") or "")
-        elsewhere = hub and hub.lower() != (known.record.assigned_hub or "").lower()
-        if (known.record.shut_out and elsewhere) or await self.look.suspect(
-            known.record, Seen(registration=registration)
-        ):
+        seen = Seen(registration=registration)
+        if _let_in_elsewhere(known.record, registration) or await self.look.suspect(known.record, seen):
             return partial(self.look.differences, identifier, budget)
         return None
 
@@ -365,6 +368,22 @@ class Walk:
         found = zip(here, await gathered(suspect, here, self._gate), strict=True)
         looks = {each: partial(self.bundles.differences, page[each], each, budget) for each, is_one in found if is_one}
         return step_of(place, following, here, await self.look_at(looks, lambda: budget.transactions))
+
+
+def _registered_by(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give how an individual enrollment's device is registered, as DPS tells it; empty if it is not."""
+    registration: Mapping[str, Any] = entry.get("registrationState") or {}
+    return registration
+
+
+def _hubs_of(registrations: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {str(each.get("assignedHub") or "") for each in registrations} - {""}
+
+
+def _let_in_elsewhere(record: DeviceRecord, registration: Mapping[str, Any]) -> bool:
+    """Tell whether DPS has put a device that is shut out into another hub than the ledger has."""
+    hub = str(registration.get("assignedHub") or "")
+    return record.shut_out and bool(hub) and hub.lower() != (record.assigned_hub or "").lower()
 
 
 def _id_of(body: Mapping[str, Any]) -> str:
