@@ -32,28 +32,10 @@ if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.groups import GroupRecord
-    from shared.pki.signing_keys import PublicKey
     from shared.ports.registrar import Assignment
     from shared.services import Services
 
 GROUP, ISSUER = "line", "line-ca1"
-
-
-@dataclass
-class NamedVault(FakeVault):
-    """A vault that lists its keys by the names that they were given, as Key Vault does."""
-
-    given: dict[str, str] = field(default_factory=dict)
-
-    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
-        self.given.setdefault(name.lower(), name)
-        return await super().get_or_create(name, algorithm)
-
-    async def own_names(self) -> list[str]:
-        return sorted(self.given[each] for each in await super().own_names())
-
-    async def check(self) -> None:
-        pass
 
 
 class GroupRegistrar(FakeRegistrar):
@@ -77,7 +59,7 @@ class Deployment:
     origin: str = ""
 
     now: datetime = NOW
-    vault: NamedVault = field(default_factory=NamedVault)
+    vault: FakeVault = field(default_factory=FakeVault)
     provisioning: FakeProvisioning = field(default_factory=FakeProvisioning)
     hubs: FakeHubs = field(default_factory=FakeHubs)
     blobs: Blobs = field(default_factory=lambda: Blobs(Conductor()))

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography import x509
 
-from shared.errors import Conflict, Rejected
+from shared.errors import Rejected
 from shared.pki import names
 from shared.ports.registrar import Assignment
 from shared.threads import ThreadPool
-from tests.world.authority_services import Vault
 from tests.world.services import Hubs, Provisioning
 from tests.world.storage import Blobs, Queues, Table
+from tests.world.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from shared.pki.signing_keys import PublicKey, SignatureAlgorithm
     from shared.ports.blobs import StoredBlob
     from shared.ports.hubs import HubIdentity
     from shared.ports.registrar import ClientCredentials
@@ -96,26 +95,15 @@ class FakeVault(Vault):
     """The vault of the tests' world, which signs in a thread of its own.
 
     Attributes:
-        foreign: names of others' keys, in lower case.
         signatures: how often it signed.
     """
 
-    foreign: set[str] = field(default_factory=set)
     signatures: int = 0
 
     def __post_init__(self) -> None:
         self.threads = ThreadPool("vault", 1)
 
-    async def check_free(self, name: str, algorithm: str | None = None) -> None:
-        await super().check_free(name, algorithm)
-        if name.lower() in self.foreign:
-            raise Conflict.because(f"the vault has a key {name!r} already", field="name")
-
-    async def get_or_create(self, name: str, algorithm: str) -> tuple[str, PublicKey]:
-        await self.check_free(name)
-        return await super().get_or_create(name, algorithm)
-
-    def sign_digest(self, key_id: str, algorithm: SignatureAlgorithm, digest: bytes) -> bytes:
+    def sign_digest(self, key_id: str, algorithm: str, digest: bytes) -> bytes:
         self.signatures += 1
         return super().sign_digest(key_id, algorithm, digest)
 

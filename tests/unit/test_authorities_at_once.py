@@ -132,7 +132,7 @@ async def test_a_signing_request_is_made_once() -> None:
         record = await scene.worker().authorities.get("line")
         assert record.state is AuthorityState.AWAITING_CERTIFICATE
         public_key = x509.load_pem_x509_csr((record.signing_request or "").encode()).public_key()
-        assert public_key == await scene.vault.public_key("line")
+        assert public_key == scene.vault.keys["line"].public_key()
         requests.add(record.signing_request)
     assert len(requests) > 3
 

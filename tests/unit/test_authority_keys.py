@@ -10,6 +10,7 @@ from shared.domain.words import KeyCustody
 from shared.errors import Conflict
 from shared.pki.issuers import IssuerError
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
+from shared.workflows.authorities.keys import WRAPPING_KEY
 from tests.unit.authorities import AuthorityScene
 
 
@@ -114,5 +115,5 @@ async def test_a_wrapped_key_opens_for_its_own_ca() -> None:
     scene = AuthorityScene()
     await scene.root("root")
     await scene.issuing("line", "root", custody=KeyCustody.WRAPPED)
-    assert list(scene.vault.keys) == ["root"]
+    assert list(scene.vault.keys) == ["root", WRAPPING_KEY]
     assert (await scene.worker().authorities.load("line")).name == "line"

@@ -40,7 +40,7 @@ class SilentVault(FakeVault):
 
     down = False
 
-    async def tags(self, name: str) -> dict[str, str] | None:
+    async def tags(self, name: str) -> Mapping[str, str] | None:
         if self.down:
             raise ConnectionError("the vault does not answer")
         return await super().tags(name)
@@ -134,7 +134,7 @@ class CountedVault(FakeVault):
 
     calls = 0
 
-    async def tags(self, name: str) -> dict[str, str] | None:
+    async def tags(self, name: str) -> Mapping[str, str] | None:
         self.calls += 1
         return await super().tags(name)
 
@@ -327,7 +327,7 @@ async def test_of_a_burst_one_asks_the_vault() -> None:
     class Counted(FakeVault):
         asked = 0
 
-        async def tags(self, name: str) -> dict[str, str] | None:
+        async def tags(self, name: str) -> Mapping[str, str] | None:
             self.asked += 1
             await asyncio.sleep(0)
             return await super().tags(name)

@@ -60,7 +60,7 @@ async def names(subject: Deployment, plan: Plan) -> set[str]:
 
 
 def told(subject: Deployment) -> set[str]:
-    return {name for name, twin in subject.hubs.twins.items() if twin.get("desired") == TOLD}
+    return {name for (_, name), twin in subject.hubs.twins.items() if twin.get("desired") == TOLD}
 
 
 async def test_those_are_left_that_dps_has_in_the_hub_that_is_to_be_retired() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +17,7 @@ from shared.workflows.intake.outbox import Outbox
 from tests.measured import Kept
 from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues
+from tests.world.services import Topic
 
 if TYPE_CHECKING:
     from shared.contracts.base import Contract
@@ -45,14 +45,6 @@ async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract
     assert queues.sent == []
 
 
-class Topic:
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-
-    async def send(self, text: str) -> None:
-        self.sent.append(json.loads(text))
-
-
 async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_queues() -> None:
     queues, topic = FakeQueues(), Topic()
     outbox = Outbox(queues=queues, clock=lambda: NOW, topic=topic)
@@ -67,7 +59,7 @@ async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_qu
         ("azure_storage_queue", "device-orders"),
     ]
     data = {"orderId": "o", "enrollmentGroup": "g", "deviceCount": 2, "actor": None}
-    assert [(sent["type"], sent["data"]) for sent in topic.sent] == [("DeviceProvisioning.OrderAccepted", data)]
+    assert [(sent["type"], sent["data"]) for sent in topic.events] == [("DeviceProvisioning.OrderAccepted", data)]
     assert [queue for queue, _, _ in queues.sent] == [Queue.DEVICE_ORDERS]
 
 

@@ -16,6 +16,7 @@ from shared.domain.certificates import CertificateRecord, CertificateState, Revo
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.pki import names
+from shared.workflows.authorities.keys import WRAPPING_KEY
 from tests.world.authority_world import ELSEWHERE, GROUPS, LINE, PROOFS, ROOT, WRAPPED
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _one_certificate(record: AuthorityRecord, rows: dict[str, CertificateRecord]
 
 
 def _keys(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
-    lower = {name.lower() for name in known}
+    lower = {*(name.lower() for name in known), WRAPPING_KEY}
     return [
         f"the vault has a key {name!r}, and there is no CA of that name" for name in world.vault.keys.keys() - lower
     ]

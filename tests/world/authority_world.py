@@ -46,12 +46,13 @@ from shared.workflows.intake.outbox import Outbox
 from shared.workflows.status.revocation_lists import RevocationLists
 from tests.pki.foreign import KEY, authority
 from tests.pki.hierarchy import NOW
-from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent, Vault
+from tests.world.authority_services import CaPlaces, Computing, PublishedBlobs, Sent
 from tests.world.authority_worker import Worker
 from tests.world.conductor import Conductor, RestlessError
 from tests.world.services import Log, Provisioning
 from tests.world.storage import Table
 from tests.world.trace import EVERYTHING, Watched
+from tests.world.vault import Vault
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -190,7 +191,6 @@ class AuthorityWorld:
     def worker(self) -> Worker:
         """Give a worker that has nothing loaded."""
         queues: Any = self.queues
-        vault: Any = self.vault
         computing: Any = Computing(self.signed)
         opening: Any = _Opening()
         return Worker(
@@ -198,7 +198,7 @@ class AuthorityWorld:
             public_keys=PublicKeys(self.tables["publickeys"]),
             certificates=self.certificates,
             expiry=ExpiryIndex(self.tables["expiry"]),
-            keys=AuthorityKeys(vault=vault, computing=computing),
+            keys=AuthorityKeys(vault=self.vault, computing=computing),
             services=self.services,
             lists_of=self.lists,
             outbox=Outbox(queues=queues, clock=self.clock),
@@ -271,9 +271,7 @@ class AuthorityWorld:
         for name, table in self.tables.items():
             twin.tables[name].rows.update(table.rows)
             twin.tables[name].writes = table.writes
-        twin.vault.keys.update(self.vault.keys)
-        twin.vault.tagged.update({name: dict(tags) for name, tags in self.vault.tagged.items()})
-        twin.vault.disabled = set(self.vault.disabled)
+        self.vault.copied(twin.vault)
         twin.signed.update(self.signed)
         for before, after in zip(self.services, twin.services, strict=True):
             after.places.update(before.places)

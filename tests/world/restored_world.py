@@ -33,9 +33,10 @@ from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.epochs import MARK
 from shared.workflows.status.revocation_lists import CRLS
 from tests.world import services
-from tests.world.authority_services import DpsPlaces, PublishedBlobs, Threads, Vault
+from tests.world.authority_services import DpsPlaces, PublishedBlobs
 from tests.world.conductor import RestlessError
 from tests.world.trace import Watched
+from tests.world.vault import Threads, Vault
 from tests.world.world import DEVICE, GROUP, SETTINGS, Authorities, InPlace, LeftToTimer, NotWrittenDown, World
 
 if TYPE_CHECKING:
@@ -169,12 +170,6 @@ class VaultOfAll(Vault):
             self._world.note(f"the key of {name!r} was made")
         return await super().get_or_create(name, algorithm)
 
-    async def check(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
 
 class ListsInBlobs(services.Lists):
     """What the newest published lists name."""
@@ -254,9 +249,7 @@ class RestoredWorld(World):
 
     def copy(self, into: Self | None = None) -> Self:
         twin = super().copy(into)
-        twin.vault.keys.update(self.vault.keys)
-        for name, tags in self.vault.tagged.items():
-            twin.vault.tagged[name] = dict(tags)
+        self.vault.copied(twin.vault)
         twin.places.places.update(self.places.places)
         twin.places.writes = self.places.writes
         twin.blobs.lists, twin.made = self.blobs.lists, dict(self.made)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import ResourceExistsError
 from cryptography import x509
 
 from shared.adapters.dps_service import ProvisioningService
@@ -21,6 +22,7 @@ from shared.ports.hubs import HubIdentity
 from shared.ports.registrar import Assignment
 from shared.rules.etags import ANY_VERSION
 from tests.world.conductor import Conductor
+from tests.world.vault import OWNER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -37,15 +39,23 @@ _ATTEMPTS, _SECRETS = 3, 25
 
 @dataclass
 class Secrets:
-    """Secrets of the vault."""
+    """Secrets of the vault.
+
+    Attributes:
+        deleted: names of those that were deleted. They can be recovered, so none can be put in their place (Microsoft:
+            "Azure Key Vault soft-delete overview").
+    """
 
     conductor: Conductor = field(default_factory=Conductor)
     secrets: dict[str, str] = field(default_factory=dict)
     tags: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
 
     async def put(self, name: str, value: str, *, tags: Mapping[str, str], ends: datetime) -> None:
         del ends
         async with self.conductor.step("secrets.put", "vault"):
+            if name in self.deleted:
+                raise ResourceExistsError(f"secret {name} is currently in a deleted but recoverable state")
             self.secrets[name] = value
             self.tags[name] = dict(tags)
 
@@ -61,7 +71,8 @@ class Secrets:
 
     async def delete(self, name: str) -> None:
         async with self.conductor.step("secrets.delete", "vault"):
-            self.secrets.pop(name, None)
+            if self.secrets.pop(name, None) is not None:
+                self.deleted.add(name)
 
     async def check(self) -> None:
         async with self.conductor.step("check", "vault"):
@@ -73,7 +84,10 @@ class Secrets:
 
 @dataclass
 class Marks:
-    """Tags of the vault's keys. Reading them is no step: what is read holds for seconds, whoever comes between."""
+    """Tags of the vault's keys. Reading them is no step: what is read holds for seconds, whoever comes between.
+
+    :class:`tests.world.vault.Vault` has all of a vault.
+    """
 
     tagged: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -81,7 +95,7 @@ class Marks:
         return self.tagged.get(name)
 
     async def tag(self, name: str, tags: Mapping[str, str]) -> None:
-        self.tagged.setdefault(name, {}).update(tags)
+        self.tagged.setdefault(name, dict(OWNER)).update(tags)
 
 
 @dataclass
@@ -109,11 +123,28 @@ class Log:
         return {each["sha256"] for each in read if each["type"] == "crl"}
 
 
+@dataclass
+class Topic:
+    """A topic for events, which keeps them; it takes CloudEvents alone (CloudEvents 1.0, required attributes)."""
+
+    conductor: Conductor = field(default_factory=Conductor)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    async def send(self, text: str) -> None:
+        async with self.conductor.step("topic.send", "topic"):
+            event: dict[str, Any] = json.loads(text)
+            lacking = [each for each in ("source", "type") if not event.get(each)]
+            if lacking or event.get("specversion") != "1.0":
+                raise ValueError(f"it is not a CloudEvents event: {lacking}")
+            self.events.append(event)
+
+
 class Provisioning(ProvisioningService):
     """A DPS: the app's own adapter over entries and records in memory.
 
     The group takes every certificate of the issuing CA; an individual enrollment decides before it, enabled or disabled
-    (Microsoft: "How to disenroll or revoke a device").
+    (Microsoft: "How to disenroll or revoke a device"). Ids are case-insensitive (Azure/azure-rest-api-specs,
+    deviceprovisioningservices), and all dictionaries have them in lower case.
 
     Attributes:
         careless: whether it takes no notice of ETags, as no DPS does: to see that the auditor sees it.
@@ -136,6 +167,7 @@ class Provisioning(ProvisioningService):
     def _put(
         self, entries: dict[str, dict[str, Any]], key: str, body: Mapping[str, Any], etag: str | None
     ) -> dict[str, Any]:
+        key = key.lower()
         present = entries.get(key)
         if not self.careless:
             if etag is None and present is not None:
@@ -143,10 +175,12 @@ class Provisioning(ProvisioningService):
             if etag is not None and (present is None or etag not in {ANY_VERSION, present["etag"]}):
                 raise PreconditionFailed.because(f"{key!r} has another ETag")
         self.writes += 1
-        entries[key] = {**with_info(body, present), "etag": f'"{self.writes}"'}
+        kept = {name: value for name, value in body.items() if name != "registrationState"}
+        entries[key] = {**with_info(kept, present), "etag": f'"{self.writes}"'}
         return dict(entries[key])
 
     def _delete(self, entries: dict[str, dict[str, Any]], key: str, etag: str) -> bool:
+        key = key.lower()
         present = entries.get(key)
         if present is None:
             return False
@@ -158,7 +192,7 @@ class Provisioning(ProvisioningService):
 
     async def get_group(self, group_id: str) -> dict[str, Any] | None:
         async with self.conductor.step("dps.get_group", "dps"):
-            return _copied(self.groups.get(group_id))
+            return _copied(self.groups.get(group_id.lower()))
 
     async def put_group(self, group: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
         async with self.conductor.step("dps.put_group", "dps"):
@@ -176,7 +210,7 @@ class Provisioning(ProvisioningService):
 
     async def get_enrollment(self, registration_id: str) -> dict[str, Any] | None:
         async with self.conductor.step("dps.get_enrollment", "dps"):
-            return _copied(self.enrollments.get(registration_id))
+            return _copied(self.enrollments.get(registration_id.lower()))
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
         async with self.conductor.step(f"dps.put_enrollment {enrollment['provisioningStatus']}", "dps"):
@@ -194,20 +228,24 @@ class Provisioning(ProvisioningService):
 
     async def get_registration(self, registration_id: str) -> dict[str, Any] | None:
         async with self.conductor.step("dps.get_registration", "dps"):
-            return _copied(self.registrations.get(registration_id))
+            return _copied(self.registrations.get(registration_id.lower()))
 
     async def delete_registration(self, registration_id: str) -> None:
         async with self.conductor.step("dps.delete_registration", "dps"):
-            self.registrations.pop(registration_id, None)
+            self.registrations.pop(registration_id.lower(), None)
 
     async def page_of_registrations(
         self, group_id: str, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
         async with self.conductor.step("dps.page_of_registrations", "dps"):
-            if group_id not in self.groups:
+            if group_id.lower() not in self.groups:
                 return [], None
             begin = int(continuation or 0)
-            found = [dict(each) for each in self.registrations.values() if each.get("enrollmentGroupId") == group_id]
+            found = [
+                dict(each)
+                for each in self.registrations.values()
+                if (each.get("enrollmentGroupId") or "").lower() == group_id.lower()
+            ]
             following = str(begin + size) if len(found) > begin + size else None
             return found[begin : begin + size], following
 
@@ -215,9 +253,17 @@ class Provisioning(ProvisioningService):
         self, *, size: int, continuation: str | None
     ) -> tuple[list[dict[str, Any]], str | None]:
         async with self.conductor.step("dps.page_of_enrollments", "dps"):
-            begin, found = int(continuation or 0), [dict(each) for each in self.enrollments.values()]
+            begin, found = int(continuation or 0), [self._told(each) for each in self.enrollments.values()]
             following = str(begin + size) if len(found) > begin + size else None
             return found[begin : begin + size], following
+
+    def _told(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Give an entry with how its device is registered (Azure/azure-rest-api-specs: ``registrationState``).
+
+        DPS tells it of one that is read alone, too. Nobody reads it there, and the provers would try more orders.
+        """
+        state = self.registrations.get(entry["registrationId"].lower())
+        return dict(entry) if state is None else {**entry, "registrationState": dict(state)}
 
     async def check(self) -> None:
         async with self.conductor.step("check", "dps"):
@@ -296,6 +342,20 @@ def _info(pem: str) -> Mapping[str, str]:
     }
 
 
+def merged(present: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge as JSON merge patch does (RFC 7396)."""
+    result = dict(present)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            inner = result.get(name)
+            result[name] = merged(inner if isinstance(inner, dict) else {}, value)
+        else:
+            result[name] = value
+    return result
+
+
 def service_of(hub: str) -> str:
     """Give the name by which a hub is down, or answers."""
     return "hub" if hub == HUB else hub
@@ -307,14 +367,15 @@ class Hubs:
 
     Attributes:
         identities: by hub and device id.
-        twins: what was merged into them, by device id.
+        twins: what was merged into them, by hub and device id (Microsoft, "Understand and use device twins in IoT Hub":
+            null removes, and the twin goes with its identity).
         opened: is told of each write that lets a device in.
         writes: how often an identity was written.
     """
 
     conductor: Conductor = field(default_factory=Conductor)
     identities: dict[tuple[str, str], HubIdentity] = field(default_factory=dict)
-    twins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    twins: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     writes: int = 0
     opened: Callable[[str], None] = lambda _door: None
 
@@ -416,6 +477,7 @@ class Hubs:
         async with self.conductor.step("hub.delete", service_of(hub)):
             if self.identities.pop((hub, device_id), None) is not None:
                 self.writes += 1
+                self.twins.pop((hub, device_id), None)
 
     async def merge_twin(
         self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
@@ -423,7 +485,11 @@ class Hubs:
         async with self.conductor.step("hub.merge_twin", service_of(hub)):
             if (hub, device_id) not in self.identities:
                 raise NotFound.because(f"twin of {device_id!r} in {hub}: there is no such device")
-            self.twins[device_id] = {"tags": dict(tags), "desired": dict(desired)}
+            present = self.twins.get((hub, device_id), {"tags": {}, "desired": {}})
+            self.twins[hub, device_id] = {
+                "tags": merged(present["tags"], tags),
+                "desired": merged(present["desired"], desired),
+            }
 
     async def check(self, hub: str) -> None:
         async with self.conductor.step(f"check {hub}", service_of(hub)):
@@ -452,7 +518,8 @@ class Registrar:
     Attributes:
         begun: device ids and certificates of registrations that DPS is about to finish, by registration id.
         refuses: whether DPS lets nobody in.
-        group: that it finds for every device.
+        group: that it finds for every device without an entry of its own. One that has such is in no group's list
+            (Azure/azure-rest-api-specs: "the registration state of devices in this enrollmentGroup").
         hub: that it assigns to every device; an identity in the hub before stays as it is.
     """
 
@@ -469,9 +536,10 @@ class Registrar:
         async with self.conductor.step("dps decides about a device", "dps"):
             if self.refuses or not self.provisioning.admits(registration_id, certificate):
                 return None
-            entry = self.provisioning.enrollments.get(registration_id, {})
-            device_id = str(entry.get("deviceId") or registration_id)
-            state = {"registrationId": registration_id, "status": "assigning"}
+            entry = self.provisioning.enrollments.get(registration_id)
+            device_id = str((entry or {}).get("deviceId") or registration_id)
+            by_group = {"enrollmentGroupId": self.group} if entry is None else {}
+            state = {"registrationId": registration_id, **by_group, "status": "assigning"}
             self.provisioning.registrations[registration_id] = state
             self.begun[registration_id] = (device_id, certificate)
         async with self.conductor.step("dps makes the identity", "hub"):
@@ -492,14 +560,10 @@ class Registrar:
         enabled = present.enabled if present else True
         reason = (present.reason or "") if present else ""
         self.hubs.enter(self.hub, device_id, names.sha256_thumbprint(certificate), enabled=enabled, reason=reason)
-        if registration_id in self.provisioning.registrations:
-            self.provisioning.registrations[registration_id] = {
-                "registrationId": registration_id,
-                "enrollmentGroupId": self.group,
-                "status": "assigned",
-                "assignedHub": self.hub,
-                "deviceId": device_id,
-            }
+        state = self.provisioning.registrations.get(registration_id)
+        if state is not None:
+            assigned = {"status": "assigned", "assignedHub": self.hub, "deviceId": device_id}
+            self.provisioning.registrations[registration_id] = {**state, **assigned}
 
     async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         """Register on a device's behalf."""

@@ -77,7 +77,7 @@ async def test_an_order_ends_with_its_devices_in_their_hub() -> None:
         "cancelled": 0,
     }
     assert set(world.hubs.identities) == {(HUB, DEVICE), (HUB, "lathe")}
-    assert world.hubs.twins == {DEVICE: {"tags": {"plant": "Bremen"}, "desired": {}}}
+    assert world.hubs.twins == {(HUB, DEVICE): {"tags": {"plant": "Bremen"}, "desired": {}}}
     assert all(not world.queues.queues.get(queue) for queue in (Queue.DEVICE_ORDERS, Queue.DEVICE_REGISTRATIONS))
 
 

@@ -475,6 +475,7 @@ async def keep_the_password(fleet: Fleet) -> None:
     assert record is not None
     name = secret_name(next(each.serial_number for each in record.held if each.issued))
     assert name not in fleet.world.secrets.secrets
+    fleet.world.secrets.deleted.discard(name)
     await fleet.world.secrets.put(name, "sesame", tags={"registrationId": DEVICE}, ends=fleet.world.now + HOUR)
 
 

@@ -319,6 +319,7 @@ class World:
         twin.queues.count = self.queues.count
         twin.secrets.secrets.update(self.secrets.secrets)
         twin.secrets.tags.update(self.secrets.tags)
+        twin.secrets.deleted.update(self.secrets.deleted)
         twin.provisioning.groups.update(self.provisioning.groups)
         twin.provisioning.enrollments.update(self.provisioning.enrollments)
         twin.provisioning.registrations.update(self.provisioning.registrations)

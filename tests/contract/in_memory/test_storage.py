@@ -490,3 +490,16 @@ async def test_a_message_may_be_sent_for_later(account: Account) -> None:
     assert [each.content for each in await taken(account)] == [b"bm93"]
     await account.later(timedelta(seconds=1))
     assert [each.content for each in await taken(account)] == [b"bGF0ZXI="]
+
+
+async def test_the_front_of_what_is_visible_tells_since_when_it_waits(account: Account) -> None:
+    """Nothing is taken by looking; what was taken is not visible."""
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    assert await account.queues.waiting_since(account.queue) is None
+    await account.queues.send(account.queue, "one")
+    since = await account.queues.waiting_since(account.queue)
+    assert since is not None
+    assert before <= since <= datetime.now(UTC) + timedelta(seconds=2)
+    [message] = await taken(account)
+    assert message.inserted == since
+    assert await account.queues.waiting_since(account.queue) is None
