@@ -260,6 +260,13 @@ async def leave_behind(fleet: Fleet) -> None:
     }
 
 
+async def leave_behind_by_its_entry(fleet: Fleet) -> None:
+    """The same, by the device's own entry: then it is in no group's list."""
+    await leave_behind(fleet)
+    registrations = fleet.world.provisioning.registrations
+    registrations[DEVICE] = {**registrations[DEVICE], "enrollmentGroupId": None}
+
+
 async def move(fleet: Fleet) -> None:
     """DPS assigns the device to another hub, and its identity goes with it."""
     await leave_behind(fleet)
@@ -714,6 +721,7 @@ async def test_a_password_that_is_about_to_be_deleted_is_no_finding() -> None:
         (("hold",), partial(change_authentication, authentication="certificateAuthority")),
         (("delete",), partial(change_authentication, authentication="sas")),
         (("revoke",), leave_behind),
+        (("revoke",), leave_behind_by_its_entry),
         (("revoke",), delete_entry),
         (("revoke",), enable_entry),
         (("hold",), enable_at_hub),
