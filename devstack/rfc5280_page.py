@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "rfc5280.md"
@@ -96,8 +96,17 @@ def rfc5280_page() -> str:
         for section, name in places(path.read_text(encoding="utf-8")):
             if name not in found[section][file]:
                 found[section][file].append(name)
-    rows = [f"| {each} | {TITLES[each]} | {_where(found[each])} |\n" for each in sorted(found, key=_order)]
+    rows = [f"| {each} | {_title(each, found[each])} | {_where(found[each])} |\n" for each in sorted(found, key=_order)]
     return "".join([_HEAD, *_modules(), _SECTIONS, *rows])
+
+
+def _title(section: str, files: Iterable[str]) -> str:
+    if section not in TITLES:
+        raise LookupError(
+            f"section {section} of RFC 5280, named in {', '.join(files)}, has no heading: add it to TITLES in "
+            f"{Path(__file__).relative_to(REPOSITORY).as_posix()}, as the RFC's table of contents has it"
+        )
+    return TITLES[section]
 
 
 def places(source: str) -> Iterator[tuple[str, str]]:

@@ -75,6 +75,18 @@ def test_a_rule_is_found_where_it_is_named() -> None:
     ]
 
 
+def test_a_section_without_a_heading_is_named_with_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names a section for the first time reads what to add, and where."""
+    known = {section: title for section, title in rfc5280_page.TITLES.items() if section != "5.2.3"}
+    monkeypatch.setattr(rfc5280_page, "TITLES", known)
+    with pytest.raises(LookupError) as refused:
+        rfc5280_page.rfc5280_page()
+    said = str(refused.value)
+    assert said.startswith("section 5.2.3 of RFC 5280, named in ")
+    assert "shared/pki/revocation_lists.py" in said
+    assert "has no heading: add it to TITLES in devstack/rfc5280_page.py" in said
+
+
 def test_the_parts_of_a_certificate_and_a_list_are_on_the_page() -> None:
     """A few that whoever looks for a rule asks for first."""
     page = rfc5280_page.PAGE.read_text(encoding="utf-8")
