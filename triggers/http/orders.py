@@ -297,14 +297,12 @@ async def get_order_results_json(services: Services, request: func.HttpRequest) 
     """Give what became of the devices of an order, 5,000 lines at a time."""
     order, lines, following = await _results(services, request)
     return json_answer(
-        OrderResultPage.model_validate(
-            {
-                "orderId": order.order_id,
-                "state": order.state,
-                "items": [result_of(line) for line in lines],
-                "continuationToken": shown_continuation(following),
-            }
-        ),
+        OrderResultPage(
+            order_id=order.order_id,
+            state=order.state,
+            items=[result_of(line) for line in lines],
+            continuation_token=shown_continuation(following),
+        )
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from shared.contracts.answers_devices import OrderResult
@@ -40,19 +40,19 @@ COLUMNS = (
 )
 
 
-def result_of(line: OrderLine) -> dict[str, Any]:
-    """Give what became of a line, by the names of :data:`COLUMNS`; ``None`` where there is nothing."""
-    return {
-        "registrationId": line.registration_id or line.requested_id,
-        "state": line.state,
-        "deviceId": line.device_id,
-        "assignedHub": line.assigned_hub,
-        "serialNumber": line.serial_number,
-        "thumbprint": line.thumbprint,
-        "expiresAt": line.expires_at,
-        "reason": line.reason,
-        "place": line.where,
-    }
+def result_of(line: OrderLine) -> OrderResult:
+    """Give what became of a line; ``None`` where there is nothing."""
+    return OrderResult(
+        registration_id=line.registration_id or line.requested_id,
+        state=line.state,
+        device_id=line.device_id,
+        assigned_hub=line.assigned_hub,
+        serial_number=line.serial_number,
+        thumbprint=line.thumbprint,
+        expires_at=line.expires_at,
+        reason=line.reason,
+        place=line.where,
+    )
 
 
 def csv_of(lines: Iterable[OrderLine], *, header: bool) -> str:
@@ -61,13 +61,21 @@ def csv_of(lines: Iterable[OrderLine], *, header: bool) -> str:
 
 
 def _json_of(line: OrderLine) -> str:
-    return OrderResult.model_validate(result_of(line)).model_dump_json(by_alias=True)
+    return result_of(line).model_dump_json(by_alias=True)
 
 
 def _cells(line: OrderLine) -> list[str | None]:
-    result = result_of(line)
-    result["expiresAt"] = timestamp(line.expires_at) if line.expires_at else None
-    return [result[name] for name in COLUMNS]
+    return [
+        line.registration_id or line.requested_id,
+        line.state,
+        line.device_id,
+        line.assigned_hub,
+        line.serial_number,
+        line.thumbprint,
+        timestamp(line.expires_at) if line.expires_at else None,
+        line.reason,
+        line.where,
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
