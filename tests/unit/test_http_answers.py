@@ -13,7 +13,7 @@ from shared.contracts.authorities import AuthorityPreview
 from shared.contracts.base import example_of
 from shared.contracts.orders import OrderAct
 from shared.contracts.parsing import parse
-from shared.contracts.plans import PLANNED
+from shared.contracts.plans import PLANNED, RevocationPlan
 from shared.errors import NotFound, Rejected
 from shared.ledger.requests import Requests
 from shared.rules.zones import Zone
@@ -187,12 +187,12 @@ class Foreseen:
     def __init__(self) -> None:
         self.paces: list[int | None] = []
 
-    async def preview(self, name: str, _action: object) -> dict[str, Any]:
-        return {**example_of(AuthorityPreview), "name": name}
+    async def preview(self, name: str, _action: object) -> AuthorityPreview:
+        return AuthorityPreview.model_validate({**example_of(AuthorityPreview), "name": name})
 
-    async def foresee_authorities(self, _names: object, *, per_minute: int | None = None) -> dict[str, Any]:
+    async def foresee_authorities(self, _names: object, *, per_minute: int | None = None) -> RevocationPlan:
         self.paces.append(per_minute)
-        return {**PLANNED, "perMinute": per_minute}
+        return RevocationPlan.model_validate({**PLANNED, "perMinute": per_minute})
 
 
 async def unsigned(*_signed: object) -> None:
