@@ -86,7 +86,7 @@ def told(scene: DeviceScene) -> list[tuple[str | None, str]]:
 
 async def missed(scene: DeviceScene) -> list[tuple[str, str]]:
     page, _ = await scene.missed.page("line", needs=None, size=10, continuation=None)
-    return [(each["registrationId"], each["needs"]) for each in page]
+    return [(each.registration_id, each.needs) for each in page]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.contracts.answers import NotReplayed, Rejection, Replayed
 from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry
+from shared.contracts.answers_groups import DeviceLeft, GroupSummary, MissedRenewal, Rollover
 from shared.contracts.answers_requests import FollowedRequest, ListedRequest
 from shared.contracts.authorities import AuthorityPreview
 from shared.contracts.events_orders import OrderProgress
@@ -37,7 +38,7 @@ from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.passes import ReconciliationRecord
 from shared.domain.requests import RequestState
 from shared.domain.treatments import FindingKind, Policy, Severity
-from shared.domain.words import DeviceState
+from shared.domain.words import DeviceState, RenewalNeeds
 from shared.errors import Conflict, NotFound
 from shared.errors import Rejected as Refused
 from shared.ledger.requests import Requests
@@ -224,7 +225,11 @@ REVOCATION_PREVIEW = {
     "hubsShutAfterMinutes": 0.24,
     "doneAfterMinutes": 36.24,
 }
-MISSED = {"registrationId": HOSTILE, "serialNumber": HOSTILE, "notAfter": NOW, "needs": "csr", "since": NOW}
+# Not what the models let through, so that pages are held to write down whatever it is.
+MISSED = MissedRenewal.model_construct(
+    registration_id=HOSTILE, serial_number=HOSTILE, not_after=NOW, needs=RenewalNeeds.CSR, since=NOW
+)
+LEFT = DeviceLeft.model_construct(registration_id=HOSTILE, serial_number=HOSTILE, ends_by=NOW)
 
 
 def answering(found: Any) -> Callable[..., Awaitable[Any]]:
@@ -378,6 +383,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
     rollover: dict[str, Any] = {**dict.fromkeys(("from", "to", "problem"), HOSTILE), "state": "rolling"}
     rollover |= {"startedAt": NOW, "retiredAt": None}
+    group = GroupSummary.model_validate({**GROUP, "enrollmentGroup": "line-1", "rollover": rollover})
     queues: Any = FakeQueues()
     nothing: Any = None
     listed = {**DEVICE, "certificate": {"notAfter": "2027-05-01T11:59:59Z"}}
@@ -415,10 +421,10 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         groups=SimpleNamespace(
             checks=SimpleNamespace(foresee=answering(None)),
             directory=SimpleNamespace(
-                rollover=answering({**rollover, "certificatesLeft": 1, "moreLeft": False}),
-                list_groups=answering([{**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}]),
-                summary=answering({**GROUP, "enrollmentGroup": "line-1", "rollover": rollover}),
-                left_on_old_ca=answering(([{"registrationId": HOSTILE, "serialNumber": HOSTILE, "endsBy": NOW}], "x")),
+                rollover=answering(Rollover.model_validate({**rollover, "certificatesLeft": 1, "moreLeft": False})),
+                list_groups=answering([group]),
+                summary=answering(group),
+                left_on_old_ca=answering(([LEFT], "x")),
             ),
         ),
         devices=SimpleNamespace(

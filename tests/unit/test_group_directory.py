@@ -19,7 +19,7 @@ async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:
     scene = await GroupScene().set_up()
     await scene.ask("create")
     await scene.ask("roll")
-    shown = await scene.directory.describe("g")
+    shown = (await scene.directory.describe("g")).shown()
     assert {name: value for name, value in shown.items() if name not in {"provisioningService", "rollover"}} == {
         "enrollmentGroup": "g",
         "state": "enabled",
@@ -33,10 +33,12 @@ async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:
     assert (shown["rollover"]["from"], shown["rollover"]["to"], shown["rollover"]["certificatesLeft"]) == (
         "g-ca1", "g-ca2", 0
     )  # fmt: skip
-    assert await scene.directory.rollover("g") == shown["rollover"]
+    rollover = await scene.directory.rollover("g")
+    assert rollover is not None
+    assert rollover.shown() == shown["rollover"]
     scene.provisioning.groups.clear()
     gone = await scene.directory.describe("g")
-    assert (gone["etag"], gone["provisioningService"]) == (None, None)
+    assert (gone.etag, gone.provisioning_service) == (None, None)
 
 
 async def test_groups_are_listed_but_for_those_that_are_deleted() -> None:
@@ -46,7 +48,7 @@ async def test_groups_are_listed_but_for_those_that_are_deleted() -> None:
         await scene.ask("create", group)
     await scene.ask("delete", "a")
     listed = await scene.directory.list_groups()
-    assert [each["enrollmentGroup"] for each in listed] == ["b"]
+    assert [each.enrollment_group for each in listed] == ["b"]
     assert await scene.directory.summary("b") == listed[0]
     for group in ("a", "no"):
         with pytest.raises(NotFound) as refused:
@@ -90,9 +92,9 @@ async def test_the_devices_left_on_the_old_ca_are_listed_page_by_page() -> None:
         )
         await scene.certificates.enter_in_force(certificate, until=NOW + timedelta(days=days))
     first, following = await scene.directory.left_on_old_ca("g", size=2, continuation=None)
-    assert first == [
+    assert [each.shown() for each in first] == [
         {"registrationId": "press-0", "serialNumber": f"{0:040}", "endsBy": NOW + timedelta(days=30)},
         {"registrationId": "press-1", "serialNumber": f"{1:040}", "endsBy": NOW},
     ]
     rest, end = await scene.directory.left_on_old_ca("g", size=2, continuation=following)
-    assert ([each["registrationId"] for each in rest], end) == (["press-4"], None)
+    assert ([each.registration_id for each in rest], end) == (["press-4"], None)

@@ -214,7 +214,7 @@ async def test_whether_devices_are_renewed_by_themselves_is_as_it_was_asked_for_
     entry = scene.provisioning.groups["g"]
     assert (await scene.record()).renew_automatically is True
     await scene.ask("put", request_id="p2", allocationPolicy="hashed", at=FIRST)
-    assert (await scene.directory.list_groups())[0]["renewAutomatically"] is True
+    assert (await scene.directory.list_groups())[0].renew_automatically is True
     etag = scene.provisioning.groups["g"]["etag"]
     await scene.ask("update", request_id="late", renewAutomatically=False, at=THIRD)
     await scene.ask("update", request_id="early", renewAutomatically=True, at=SECOND)

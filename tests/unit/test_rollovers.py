@@ -243,7 +243,9 @@ async def test_the_next_ca_is_accepted_before_it_signs() -> None:
     record = await scene.record()
     assert (record.issuer, record.previous_issuer, record.generation) == ("g-ca2", "g-ca1", 2)
     assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca2")]
-    assert await scene.rollovers.describe(record) == {
+    described = await scene.rollovers.describe(record)
+    assert described is not None
+    assert described.shown() == {
         "from": "g-ca1",
         "to": "g-ca2",
         "state": "rolling",

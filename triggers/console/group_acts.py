@@ -133,7 +133,7 @@ async def console_group_renew(services: Services, request: func.HttpRequest) -> 
         group=group,
         only=only,
         total=counts.total,
-        issuers=[each for each in (group["issuer"], group["previousIssuer"]) if each],
+        issuers=[each for each in (group.issuer, group.previous_issuer) if each],
         per_minute=_PER_MINUTE,
         minutes=-(-counts.total // _PER_MINUTE),
         limit=PACE_LIMIT,

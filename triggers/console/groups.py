@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.domain.groups import GroupState, RolloverState
 from shared.errors import NotFound
@@ -15,10 +15,11 @@ from triggers.http.paths import group_id_of
 from triggers.http.scopes import of_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import azure.functions as func
 
+    from shared.contracts.answers_groups import DeviceLeft, GroupSummary
     from shared.contracts.answers_requests import FollowedRequest, ListedRequest
     from shared.services import Services
 
@@ -37,7 +38,7 @@ async def console_group(services: Services, request: func.HttpRequest) -> func.H
         services.lifetimes.missed_renewals.page(wanted, needs=None, size=_SHOWN, continuation=None),
         _requests(services, wanted),
     )
-    left: Sequence[Mapping[str, Any]] = ()
+    left: Sequence[DeviceLeft] = ()
     following = None
     if rollover:
         left, following = await services.groups.directory.left_on_old_ca(
@@ -79,9 +80,8 @@ async def _requests(services: Services, group_id: str) -> tuple[Sequence[Followe
     return [each for each in await asyncio.gather(*map(described, listed)) if each], following
 
 
-def _acts(group: Mapping[str, Any]) -> Sequence[str]:
+def _acts(group: GroupSummary) -> Sequence[str]:
     """Give the acts that are offered; whether one can be done is for its page to say."""
-    rollover = group["rollover"]
-    switch = "enable" if group["state"] == GroupState.DISABLED else "disable"
-    rolls = rollover is None or rollover["state"] == RolloverState.RETIRED
+    switch = "enable" if group.state is GroupState.DISABLED else "disable"
+    rolls = group.rollover is None or group.rollover.state is RolloverState.RETIRED
     return [switch, *(["roll"] if rolls else []), "delete"]

@@ -364,6 +364,6 @@ def accepted(request: Contract, location: str, headers: Mapping[str, str] | None
     return json_answer(Accepted.model_validate(body), HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
 
 
-def etag_header(described: Mapping[str, Any]) -> dict[str, str]:
+def etag_header(etag: str | None) -> dict[str, str]:
     """Give the header with the ETag of what is described, if it has one."""
-    return {"ETag": preconditions.quoted(described["etag"])} if described.get("etag") else {}
+    return {"ETag": preconditions.quoted(etag)} if etag else {}

@@ -28,7 +28,8 @@ _ENTRY = Answer(200, "the enrollment", (Enrollment,), ETAG)
 async def get_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the individual enrollment of a device, as DPS holds it; its ETag guards changes."""
     entry = await services.individual_enrollments.get(registration_id_of(request))
-    return json_answer(Enrollment.model_validate(entry), headers=etag_header(entry))
+    shown = Enrollment.model_validate(entry)
+    return json_answer(shown, headers=etag_header(shown.etag))
 
 
 @endpoint(
@@ -49,9 +50,8 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
     definition = parse(IndividualEnrollmentDefinition, body_of(request, optional=True))
     if_match = await _enrollment_expected(services, request, registration_id)
     entry, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
-    return json_answer(
-        Enrollment.model_validate(entry), HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(entry)
-    )
+    shown = Enrollment.model_validate(entry)
+    return json_answer(shown, HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(shown.etag))
 
 
 @endpoint(
@@ -69,7 +69,8 @@ async def disable_enrollment(services: Services, request: func.HttpRequest) -> f
     registration_id = registration_id_of(request)
     if_match = await _enrollment_expected(services, request, registration_id)
     entry = await services.individual_enrollments.disable(registration_id, if_match=if_match)
-    return json_answer(Enrollment.model_validate(entry), headers=etag_header(entry))
+    shown = Enrollment.model_validate(entry)
+    return json_answer(shown, headers=etag_header(shown.etag))
 
 
 @endpoint(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shared.contracts.answers_groups import MissedRenewal as MissedRenewalAnswer
 from shared.contracts.events_certificates import CertificateExpiring
 from shared.domain.expiry import MissedRenewal
 from shared.domain.words import CertificateKind
@@ -73,7 +74,7 @@ class MissedRenewals:
 
     async def page(
         self, group_id: str, *, needs: RenewalNeeds | None, size: int, continuation: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[MissedRenewalAnswer], str | None]:
         """List a page of a group's devices that missed their renewal.
 
         Raises:
@@ -84,12 +85,12 @@ class MissedRenewals:
             group_id, needs=needs, size=size, continuation=continuation
         )
         return [
-            {
-                "registrationId": each.registration_id,
-                "serialNumber": each.serial_number,
-                "notAfter": each.not_after,
-                "needs": each.needs,
-                "since": each.since,
-            }
+            MissedRenewalAnswer(
+                registration_id=each.registration_id,
+                serial_number=each.serial_number,
+                not_after=each.not_after,
+                needs=each.needs,
+                since=each.since,
+            )
             for each in records
         ], following

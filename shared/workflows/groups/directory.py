@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.answers_groups import Group, GroupEntry, GroupSummary
 from shared.domain.groups import GroupState
 from shared.workflows.groups.entries import existing
 from shared.workflows.groups.rollovers import summary
 
 if TYPE_CHECKING:
+    from shared.contracts.answers_groups import DeviceLeft, Rollover
     from shared.domain.groups import GroupRecord
     from shared.ledger.groups import Groups
     from shared.ports.provisioning import ProvisioningService
@@ -24,7 +26,7 @@ class GroupDirectory:
     rollovers: Rollovers
     provisioning: ProvisioningService
 
-    async def describe(self, group_id: str) -> dict[str, Any]:
+    async def describe(self, group_id: str) -> Group:
         """Show a group: what the ledger knows of it, and what DPS holds.
 
         Raises:
@@ -32,18 +34,23 @@ class GroupDirectory:
         """
         record = await self._known(group_id)
         entry = await self.provisioning.get_group(group_id)
-        return {
-            **_summary(record),
-            "rollover": await self.rollovers.describe(record),
-            "etag": entry["etag"] if entry else None,
-            "provisioningService": entry,
-        }
+        return Group(
+            enrollment_group=record.enrollment_group,
+            state=record.state,
+            issuer=record.issuer,
+            previous_issuer=record.previous_issuer,
+            renew_automatically=record.renew_automatically,
+            rollover=await self.rollovers.describe(record),
+            updated_at=record.updated_at,
+            etag=entry["etag"] if entry else None,
+            provisioning_service=GroupEntry.model_validate(entry) if entry else None,
+        )
 
-    async def list_groups(self) -> list[dict[str, Any]]:
+    async def list_groups(self) -> list[GroupSummary]:
         """List all groups."""
         return [_summary(group) async for group in self.groups.list() if group.state is not GroupState.DELETED]
 
-    async def summary(self, group_id: str) -> dict[str, Any]:
+    async def summary(self, group_id: str) -> GroupSummary:
         """Show a group as the list does: what the ledger knows of it. DPS is not asked.
 
         Raises:
@@ -51,7 +58,7 @@ class GroupDirectory:
         """
         return _summary(await self._known(group_id))
 
-    async def rollover(self, group_id: str) -> dict[str, Any] | None:
+    async def rollover(self, group_id: str) -> Rollover | None:
         """Show how far a group's rollover is, with the certificates that are left; ``None`` if it has none.
 
         DPS is not asked.
@@ -74,7 +81,7 @@ class GroupDirectory:
 
     async def left_on_old_ca(
         self, group_id: str, *, size: int, continuation: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[DeviceLeft], str | None]:
         """List a page of the devices that the group's rollover waits for.
 
         Raises:
@@ -86,13 +93,13 @@ class GroupDirectory:
         return await existing(self.groups, group_id)
 
 
-def _summary(record: GroupRecord) -> dict[str, Any]:
-    return {
-        "enrollmentGroup": record.enrollment_group,
-        "state": record.state,
-        "issuer": record.issuer,
-        "previousIssuer": record.previous_issuer,
-        "renewAutomatically": record.renew_automatically,
-        "rollover": summary(record.rollover) if record.rollover else None,
-        "updatedAt": record.updated_at,
-    }
+def _summary(record: GroupRecord) -> GroupSummary:
+    return GroupSummary(
+        enrollment_group=record.enrollment_group,
+        state=record.state,
+        issuer=record.issuer,
+        previous_issuer=record.previous_issuer,
+        renew_automatically=record.renew_automatically,
+        rollover=summary(record.rollover) if record.rollover else None,
+        updated_at=record.updated_at,
+    )

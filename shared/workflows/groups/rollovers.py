@@ -11,8 +11,10 @@ about (:mod:`shared.workflows.groups.convergence`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from shared.contracts.answers_groups import DeviceLeft, RolloverSummary
+from shared.contracts.answers_groups import Rollover as RolloverAnswer
 from shared.domain.certificates import DECISION_HOLDS
 from shared.domain.group_signers import without_previous
 from shared.domain.groups import Change, ChangeAction, GroupState, RolloverState
@@ -126,7 +128,7 @@ class Rollovers:
         # If the row has changed, somebody is at the rollover; the next sweep sees whether the problem is still there.
         _ = await self.groups.try_replace(known, known.record.changed(rollover=noted))
 
-    async def describe(self, record: GroupRecord) -> dict[str, Any] | None:
+    async def describe(self, record: GroupRecord) -> RolloverAnswer | None:
         """Show how far a group's rollover is, ``None`` if it has none."""
         rollover = record.rollover
         if rollover is None:
@@ -134,11 +136,20 @@ class Rollovers:
         left = 0
         if rollover.under_way:
             left = await self.certificates.count_in_force(rollover.source, self.clock(), limit=COUNT_LIMIT)
-        return {**summary(rollover), "certificatesLeft": left, "moreLeft": left == COUNT_LIMIT}
+        return RolloverAnswer(
+            source=rollover.source,
+            target=rollover.target,
+            state=rollover.state,
+            started_at=rollover.started_at,
+            retired_at=rollover.retired_at,
+            problem=rollover.problem,
+            certificates_left=left,
+            more_left=left == COUNT_LIMIT,
+        )
 
     async def left(
         self, record: GroupRecord, *, size: int, continuation: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[DeviceLeft], str | None]:
         """List a page of the devices that a group's old CA still has to stay for, by the index of its certificates.
 
         Raises:
@@ -153,18 +164,18 @@ class Rollovers:
             rollover.source, self.clock(), size=size, continuation=continuation
         )
         return [
-            {"registrationId": each.subject, "serialNumber": each.serial_number, "endsBy": each.until}
+            DeviceLeft(registration_id=each.subject, serial_number=each.serial_number, ends_by=each.until)
             for each in entries
         ], following
 
 
-def summary(rollover: Rollover) -> dict[str, Any]:
+def summary(rollover: Rollover) -> RolloverSummary:
     """Show a rollover, as far as the ledger's row has it."""
-    return {
-        "from": rollover.source,
-        "to": rollover.target,
-        "state": rollover.state,
-        "startedAt": rollover.started_at,
-        "retiredAt": rollover.retired_at,
-        "problem": rollover.problem,
-    }
+    return RolloverSummary(
+        source=rollover.source,
+        target=rollover.target,
+        state=rollover.state,
+        started_at=rollover.started_at,
+        retired_at=rollover.retired_at,
+        problem=rollover.problem,
+    )
