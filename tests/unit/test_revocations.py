@@ -16,6 +16,7 @@ from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.domain.requests import DELIVERY_LASTS
+from shared.domain.revocation import revoked
 from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
@@ -400,6 +401,19 @@ async def test_a_hold_that_is_late_does_not_bring_back_what_was_undone() -> None
     assert await scene.state() is DeviceState.REGISTERED
     assert await scene.states() == [ACTIVE]
     assert (await scene.listed(), scene.identity(), await scene.admitted()) == ([], True, [1])
+
+
+async def test_a_revoked_certificate_that_no_list_can_name_is_not_told_as_listed() -> None:
+    """A list needs the end of each certificate. Where a record lacks it, the device does not settle."""
+    scene = await registered()
+    known = await scene.devices.get("press")
+    assert known is not None
+    [held] = revoked(known.record, act="a", reason=COMPROMISE, at=scene.now, correlation="a").held
+    damaged = known.record.changed(held=(held.changed(not_after=None),), generation=known.record.generation + 1)
+    await scene.devices.replace(known, damaged)
+    with pytest.raises(RuntimeError, match="has no end of it"):
+        await scene.converger.converge("press")
+    assert not (await scene.record()).settled
 
 
 async def _carry_out(scene: DeviceScene, act: str) -> None:

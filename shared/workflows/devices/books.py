@@ -12,8 +12,6 @@ from shared.domain.words import RevocationReason
 from shared.workflows.devices.bundles import key_deletion
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from shared.domain.devices import DeviceRecord
     from shared.domain.held_certificates import HeldCertificate
     from shared.domain.wanted import Wanted
@@ -40,9 +38,8 @@ class Books:
             if each.changed_in > record.converged and each.over:
                 await self.certificates.leave_in_force(each.issuer, each.serial_number)
                 await self.expiry.put(key_deletion(each, record.registration_id, self.clock()))
-        signed = [(each, each.not_after) for each in want.listed if each.not_after is not None]
-        for each, not_after in signed:
-            await self.certificates.enter_revocation(self._listed(record, each, not_after))
+        for each in want.listed:
+            await self.certificates.enter_revocation(self._listed(record, each))
             if each.reason is RevocationReason.KEY_COMPROMISE:
                 key = PublicKeyRecord(
                     fingerprint=each.public_key, registration_id=record.registration_id, recorded_at=self.clock()
@@ -51,13 +48,15 @@ class Books:
         for issuer in dict.fromkeys(each.issuer for each in want.listed):
             await self.revocation_lists.publish(issuer)
 
-    def _listed(self, record: DeviceRecord, each: HeldCertificate, not_after: datetime) -> RevocationRecord:
+    def _listed(self, record: DeviceRecord, each: HeldCertificate) -> RevocationRecord:
+        if each.not_after is None:  # passed over, it would be told as listed
+            raise RuntimeError(f"certificate {each.serial_number} is revoked, and its record has no end of it")
         return RevocationRecord(
             serial_number=each.serial_number,
             issuer=each.issuer,
             revoked_at=each.revoked_at or self.clock(),
             reason=each.reason or HOLD,
-            not_after=not_after,
+            not_after=each.not_after,
             generation=record.generation,
             ended=each.reason is None,
         )
