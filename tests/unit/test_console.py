@@ -22,7 +22,7 @@ from aiohttp import web
 from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.contracts.answers import NotReplayed, Rejection, Replayed
-from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry
+from shared.contracts.answers_devices import Device, DeviceCounts, ListedOrder, MonthOfExpiry
 from shared.contracts.answers_groups import DeviceLeft, GroupSummary, MissedRenewal, Rollover
 from shared.contracts.answers_requests import FollowedRequest, ListedRequest
 from shared.contracts.authorities import AuthorityPreview
@@ -152,14 +152,15 @@ FOLLOWED = FollowedRequest.model_validate(
         "reasons": [{"field": HOSTILE, "message": HOSTILE}],
     }
 )
-LISTED = {
-    "orderId": HOSTILE,
-    "state": "waiting",
-    "enrollmentGroup": HOSTILE,
-    "deviceCount": 4,
-    "acceptedAt": NOW,
-    "completedAt": None,
-}
+LISTED = ListedOrder(
+    order_id=HOSTILE,
+    state=OrderState.WAITING,
+    enrollment_group=HOSTILE,
+    device_count=4,
+    accepted_at=NOW,
+    completed_at=None,
+    location=HOSTILE,
+)
 REQUEST = ListedRequest(
     request_id=HOSTILE,
     kind=Queue.DEVICE_ORDERS,
@@ -989,9 +990,10 @@ async def test_an_app_that_does_not_reach_dps_counts_the_places_by_the_ledger(se
 
 async def test_today_says_how_fast_orders_go_and_when_they_end(services: SimpleNamespace) -> None:
     """Two of four lines in ten minutes are 0.2 a minute, and the rest takes ten more; of one that waits nobody knows."""
+    began = NOW - timedelta(minutes=10)
     pages = {
-        "processing": ([{**LISTED, "state": "processing", "acceptedAt": NOW - timedelta(minutes=10)}], None),
-        "waiting": ([{**LISTED, "orderId": "order-2"}], None),
+        "processing": ([LISTED.model_copy(update={"state": OrderState.PROCESSING, "accepted_at": began})], None),
+        "waiting": ([LISTED.model_copy(update={"order_id": "order-2"})], None),
     }
 
     async def page(*, state: str, **_: Any) -> Any:

@@ -699,7 +699,7 @@ async def test_lines_are_shown_by_their_state(world: World) -> None:
 async def listed(world: World, **wanted: Any) -> list[tuple[str, str]]:
     filters = {"state": None, "group": None, "since": None, "size": 100, "continuation": None, **wanted}
     items, _ = await world.answers.page(**filters)
-    return [(each["orderId"], each["state"]) for each in items]
+    return [(each.order_id, each.state) for each in items]
 
 
 async def test_orders_are_listed_by_state_group_and_time(world: World) -> None:
@@ -721,7 +721,7 @@ async def test_orders_are_listed_by_state_group_and_time(world: World) -> None:
     assert await listed(world, group="g") == [everything[1], everything[3]]
     assert await listed(world, since=START + timedelta(hours=3)) == everything[:2]
     items, following = await world.answers.page(state=None, group=None, since=None, size=3, continuation=None)
-    assert items[1] == {
+    assert items[1].shown() == {
         "orderId": "c",
         "state": "processing",
         "enrollmentGroup": "g",
@@ -782,7 +782,7 @@ async def test_a_refused_order_is_a_rejected_one_and_leaves_its_id_free(world: W
         "devices": [],
     }
     items, _ = await world.answers.page(state=OrderState.REJECTED, group="g", since=None, size=10, continuation=None)
-    assert [(each["orderId"], each["state"]) for each in items] == [("o", "rejected")]
+    assert [(each.order_id, each.state) for each in items] == [("o", "rejected")]
     world.now += timedelta(seconds=1)
     await world.post(**inline())
     assert (await world.answers.describe("o"))["state"] == "processing"

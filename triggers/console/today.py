@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import azure.functions as func
 
+    from shared.contracts.answers_devices import ListedOrder
     from shared.services import Services
 
 _SHOWN = 20
@@ -128,7 +129,7 @@ async def _orders(services: Services, now: datetime) -> tuple[list[dict[str, Any
         )
     )
     listed = [order for items, _ in pages for order in items]
-    progress = await asyncio.gather(*(_progress(services, each["orderId"]) for each in listed))
+    progress = await asyncio.gather(*(_progress(services, each.order_id) for each in listed))
     shown = [_shown(order, each, now) for order, each in zip(listed, progress, strict=True) if each]
     return shown, any(following for _, following in pages)
 
@@ -139,11 +140,11 @@ async def _progress(services: Services, order_id: str) -> Mapping[str, int] | No
     return None
 
 
-def _shown(order: dict[str, Any], progress: Mapping[str, int], now: datetime) -> dict[str, Any]:
-    finished, began = finished_of(progress), point(order["acceptedAt"])
-    runs = order["state"] == OrderState.PROCESSING
+def _shown(order: ListedOrder, progress: Mapping[str, int], now: datetime) -> dict[str, Any]:
+    finished, began = finished_of(progress), order.accepted_at
+    runs = order.state is OrderState.PROCESSING
     return {
-        **order,
+        **order.shown(),
         "total": progress["total"],
         "finished": finished,
         "rate": rate(began, now, finished=finished) if runs else None,

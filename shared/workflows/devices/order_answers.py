@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shared.contracts.answers_devices import ListedOrder
 from shared.contracts.events_orders import OrderProgress
 from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.errors import Rejected
@@ -118,21 +119,21 @@ class OrderAnswers:
         since: datetime | None,
         size: int,
         continuation: str | None,
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[ListedOrder], str | None]:
         """List a page of orders, the latest first."""
         found, following = await self.orders.page(
             state=state, group=group, since=since, size=size, continuation=continuation
         )
         return [
-            {
-                "orderId": each.order_id,
-                "state": each.state,
-                "enrollmentGroup": each.enrollment_group or None,
-                "deviceCount": each.device_count,
-                "acceptedAt": each.accepted_at,
-                "completedAt": each.completed_at,
-                "location": f"/api/device-orders/{each.order_id}",
-            }
+            ListedOrder(
+                order_id=each.order_id,
+                state=each.state,
+                enrollment_group=each.enrollment_group or None,
+                device_count=each.device_count,
+                accepted_at=each.accepted_at,
+                completed_at=each.completed_at,
+                location=f"/api/device-orders/{each.order_id}",
+            )
             for each in found
         ], following
 
