@@ -13,6 +13,7 @@ from azure.core.exceptions import ServiceRequestError
 from shared.contracts.devices import AuthorityRevocation, revocation_request
 from shared.contracts.messages import Queue
 from shared.domain.certificates import CertificateRecord, CertificateState
+from shared.domain.doors import ClosedDoor
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.domain.requests import DELIVERY_LASTS
@@ -984,6 +985,18 @@ async def test_a_door_that_others_have_opened_is_closed_since_it_was_shut_again(
     assert closed == set(where.split(", "))
     assert [each.note for each in record.history if "again" in each.note] == [f"{where} let it in again"]
     assert (scene.entry(), scene.hubs.identities[HUB, "press"].enabled) == ("disabled", False)
+
+
+async def test_doors_are_shown_whatever_a_later_app_has_written_of_them() -> None:
+    """While the app is upgraded, both versions read the rows of both."""
+    scene = await registered()
+    await scene.revoke(COMPROMISE)
+    known = await scene.devices.get("press")
+    assert known is not None
+    later = tuple(ClosedDoor.model_validate({**each.model_dump(), "seenBy": "w"}) for each in known.record.closed)
+    await scene.devices.replace(known, known.record.changed(closed=later))
+    shown = await scene.services.devices.describe("press")
+    assert [each.door for each in shown.closed_doors] == ["dps", "hub", "ocsp", "crl"]
 
 
 async def test_a_device_that_is_let_in_again_has_no_closed_doors() -> None:

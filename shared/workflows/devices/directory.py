@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry
+from shared.contracts.answers_devices import Device, DeviceCounts, MonthOfExpiry, ShownDoor
 from shared.domain.listing import listing_of, shown
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound
@@ -75,7 +75,11 @@ class DeviceDirectory:
         """
         device = (await device_of(self.devices, registration_id)).record
         history = [entry.model_dump(by_alias=True) for entry in device.history]
-        closed = [each.model_dump(by_alias=True) for each in device.closed]
+        # Field by field: a later app may have written others.
+        closed = [
+            ShownDoor(door=each.door, where=each.where, since=each.since, checked_at=each.checked_at)
+            for each in device.closed
+        ]
         return Device.model_validate({**shown(device), "history": history, "closedDoors": closed})
 
     async def group_of(self, registration_id: str) -> str | None:
