@@ -91,7 +91,7 @@ class Order(Contract):
     register_by: RegisterBy
     accepted_at: datetime
     completed_at: datetime | None
-    reasons: list[StatedReason] | None = None
+    reasons: tuple[StatedReason, ...] | None = None
     progress: OrderProgress
     devices: list[OrderedDevice]
     continuation_token: str | None = None

@@ -64,6 +64,14 @@ class Contract(BaseModel):
         """Give the body by its names on the wire, and its values as they are; what was not given is left out."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
+    def sparse(self) -> Self:
+        """Give the body without those of its fields that are ``None`` and may be left out."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.model_validate(
+            {name: value for name, value in values.items() if value is not None or fields[name].is_required()}
+        )
+
     def to_json(self) -> str:
         """Give the body as it goes over the wire."""
         return self.model_dump_json(by_alias=True, exclude_none=True)

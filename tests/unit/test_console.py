@@ -22,11 +22,10 @@ from aiohttp import web
 from shared import acting
 from shared.adapters.own_host import OwnHost
 from shared.contracts.answers import NotReplayed, Rejection, Replayed
-from shared.contracts.answers_devices import Device, DeviceCounts, ListedOrder, MonthOfExpiry
+from shared.contracts.answers_devices import Device, DeviceCounts, ListedOrder, MonthOfExpiry, Order
 from shared.contracts.answers_groups import DeviceLeft, GroupSummary, MissedRenewal, Rollover
 from shared.contracts.answers_requests import FollowedRequest, ListedRequest
 from shared.contracts.authorities import AuthorityPreview
-from shared.contracts.events_orders import OrderProgress
 from shared.contracts.messages import Queue
 from shared.domain.approvals import ApprovalAct, ApprovalRecord, ApprovalState
 from shared.domain.audit_entries import AuditEntry, AuditOutcome, SubjectKind
@@ -127,16 +126,19 @@ EXPLAINED: dict[str, Any] = {
     "timeline": [{"at": NOW, "source": "ledger", "text": HOSTILE}],
 }
 LINE = {"registrationId": HOSTILE, "state": "failed", "reason": HOSTILE}
-ORDER: dict[str, Any] = {
-    "orderId": HOSTILE,
-    "enrollmentGroup": HOSTILE,
-    "state": "processing",
-    "acceptedAt": NOW,
-    "completedAt": None,
-    "reasons": [{"field": "", "message": HOSTILE}],
-    "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
-    "devices": [LINE],
-}
+ORDER = Order.model_validate(
+    {
+        "orderId": HOSTILE,
+        "enrollmentGroup": HOSTILE,
+        "state": "processing",
+        "acceptedAt": NOW,
+        "completedAt": None,
+        "reasons": [{"field": "", "message": HOSTILE}],
+        "progress": {"total": 4, "ordered": 1, "issued": 1, "registered": 1, "failed": 1},
+        "devices": [LINE],
+        "registerBy": "service",
+    }
+)
 FOLLOWED = FollowedRequest.model_validate(
     {
         **dict.fromkeys(("requestId", "about", "waitingFor", "rejectionId"), HOSTILE),
@@ -448,7 +450,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             order=answering(
                 OrderRecord(order_id="order-1", state=OrderState.COMPLETED, accepted_at=NOW, device_count=9)
             ),
-            progress=answering(OrderProgress.model_validate(ORDER["progress"])),
+            progress=answering(ORDER.progress),
             page_of_lines=answering(([], None)),
         ),
         possession=SimpleNamespace(services=()),
@@ -1642,7 +1644,7 @@ async def test_the_page_of_an_order_comes_anew_by_itself_for_who_asks_and_while_
     live = await ask("console_order", route=route, params={"live": "1"})
     assert live.headers["Refresh"] == "5"
     assert "Stop that" in live.get_body().decode()
-    services.order_answers.describe = answering({**ORDER, "state": "completed"})
+    services.order_answers.describe = answering(ORDER.model_copy(update={"state": OrderState.COMPLETED}))
     ended = await ask("console_order", route=route, params={"live": "1"})
     assert "refresh" not in ended.headers
     text = ended.get_body().decode()

@@ -209,7 +209,7 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         assert await world.deliver_all() == 1
     assert world.on_their_way() == list(range(250))
     assert await world.deliver_all() == 1
-    assert (await world.answers.describe("o"))["state"] == "processing"
+    assert (await described(world))["state"] == "processing"
     await world.finish_lines()
     assert await world.deliver_all() == 1
     assert world.standing() == []
@@ -237,7 +237,11 @@ async def test_an_order_comes_to_its_end(world: World, form: str) -> None:
         "completed",
         "d249",
     ]
-    assert (await world.answers.describe("o"))["state"] == "completed"
+    assert (await described(world))["state"] == "completed"
+
+
+async def described(world: World, **wanted: Any) -> dict[str, Any]:
+    return (await world.answers.describe("o", **wanted)).shown()
 
 
 async def finish(world: World, *lines: int) -> None:
@@ -461,7 +465,7 @@ async def test_a_list_that_changes_before_it_is_read_ends_its_order(world: World
             "list that stays as it is",
         },
     )
-    shown = await world.answers.describe("o")
+    shown = await described(world)
     assert (shown["state"], shown["reasons"], shown["devices"]) == ("rejected", reasons, [])
     [told] = world.events("RequestRejected")
     assert (told["subject"], told["data"]["reasons"]) == ("o", list(reasons))
@@ -470,7 +474,7 @@ async def test_a_list_that_changes_before_it_is_read_ends_its_order(world: World
     await world.post(**LIST)
     await world.deliver_all()
     assert world.on_their_way() == [0, 1, 2, 3]
-    assert "reasons" not in await world.answers.describe("o")
+    assert "reasons" not in await described(world)
 
 
 async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_it(
@@ -487,7 +491,7 @@ async def test_a_list_that_changes_while_it_is_read_leaves_what_was_taken_from_i
     assert await world.deliver_all() == 1
     await world.finish_lines()
     assert await world.deliver_all() == 1
-    shown = await world.answers.describe("o")
+    shown = await described(world)
     assert shown["state"] == "completed"
     expected = {"total": 200, "ordered": 0, "issued": 0, "registered": 200, "failed": 0, "cancelled": 0}
     assert shown["progress"] == expected
@@ -632,11 +636,11 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
     world.upload(csv_of(250))
     await world.post(**LIST)
     await world.deliver_all()
-    assert len((await world.answers.describe("o"))["devices"]) == 250
+    assert len((await described(world))["devices"]) == 250
     monkeypatch.setattr(order_answers, "SHOWN_LIMIT", 249)
     seen, token = [], None
     for size in (100, 100, 50):
-        page = await world.answers.describe("o", continuation=token)
+        page = await described(world, continuation=token)
         assert len(page["devices"]) == size
         expected = {"total": 250, "ordered": 250, "issued": 0, "registered": 0, "failed": 0, "cancelled": 0}
         assert page["progress"] == expected
@@ -645,11 +649,11 @@ async def test_a_long_order_is_shown_in_pages(world: World, monkeypatch: pytest.
     assert token is None
     assert seen == [f"d{index}" for index in range(250)]
     for start, end in ((97, 104), (100, 200), (199, 200), (0, 1), (200, 250)):
-        page = await world.answers.describe("o", size=end - start, continuation=str(start))
+        page = await described(world, size=end - start, continuation=str(start))
         assert [each["registrationId"] for each in page["devices"]] == [f"d{index}" for index in range(start, end)]
     for wrong in ("x", "-1", "²", "9999", ""):
         with pytest.raises(Rejected, match="is not a continuation; give the one of the previous page, unchanged"):
-            await world.answers.describe("o", continuation=wrong)
+            await described(world, continuation=wrong)
 
 
 async def test_an_order_waits_when_nothing_is_left_but_first_boots(world: World) -> None:
@@ -671,7 +675,7 @@ async def test_an_order_waits_when_nothing_is_left_but_first_boots(world: World)
     await world.orders.replace_line(tried, tried.record.changed(awaits_device=True))
     await world.deliver_all()
     assert await world.state() is OrderState.WAITING
-    assert (await world.answers.describe("o"))["progress"]["issued"] == 2
+    assert (await described(world))["progress"]["issued"] == 2
     counted = await world.answers.progress("o")
     assert (counted.total, counted.ordered, counted.issued, counted.registered) == (3, 0, 2, 1)
     await world.finish_lines()
@@ -684,13 +688,13 @@ async def test_lines_are_shown_by_their_state(world: World) -> None:
     devices = [{"registrationId": "?" if index % 2 else f"d{index}"} for index in range(10)]
     await world.post(orderId="o", enrollmentGroup="g", devices=devices)
     await world.deliver_all()
-    first = await world.answers.describe("o", state=LineState.FAILED, size=3)
+    first = await described(world, state=LineState.FAILED, size=3)
     assert [each["place"] for each in first["devices"]] == ["devices[1]", "devices[3]", "devices[5]"]
-    second = await world.answers.describe("o", state=LineState.FAILED, size=3, continuation=first["continuationToken"])
+    second = await described(world, state=LineState.FAILED, size=3, continuation=first["continuationToken"])
     assert [each["place"] for each in second["devices"]] == ["devices[7]", "devices[9]"]
     assert "continuationToken" not in second
     assert second["progress"]["ordered"] == 5
-    assert (await world.answers.describe("o", state=LineState.REGISTERED))["devices"] == []
+    assert (await described(world, state=LineState.REGISTERED))["devices"] == []
 
 
 # --- the list of orders ---
@@ -762,15 +766,41 @@ async def test_a_line_says_why_it_waits(world: World) -> None:
     known = await world.orders.get_line("o", 0)
     assert known is not None
     await world.orders.replace_line(known, known.record.changed(state=LineState.ISSUED, reasons=waiting))
-    shown = (await world.answers.describe("o"))["devices"]
+    shown = (await described(world))["devices"]
     assert [each.get("reason") for each in shown] == ["tried again: no route", None]
+
+
+async def test_a_line_shows_what_there_is_of_its_device_and_leaves_out_the_rest(world: World) -> None:
+    """``requestedAs`` as well, unless the order spells the id as it is."""
+    await world.post(orderId="o", enrollmentGroup="g", devices=[{"registrationId": "D0"}, {"registrationId": "d1"}])
+    known = await world.orders.get_line("o", 0)
+    assert known is not None
+    serial = "4" * 40
+    made = known.record.changed(
+        state=LineState.REGISTERED, device_id="d0", assigned_hub="h", serial_number=serial, finished_at=START
+    )
+    await world.orders.replace_line(known, made)
+    assert (await described(world))["devices"] == [
+        {
+            "registrationId": "d0",
+            "requestedAs": "D0",
+            "place": "devices[0]",
+            "state": "registered",
+            "deviceId": "d0",
+            "assignedHub": "h",
+            "serialNumber": serial,
+            "bundle": "/api/devices/d0/bundle",
+            "finishedAt": START,
+        },
+        {"registrationId": "d1", "place": "devices[1]", "state": "ordered"},
+    ]
 
 
 async def test_a_refused_order_is_a_rejected_one_and_leaves_its_id_free(world: World) -> None:
     """It is shown as any other, with what was refused last under its id, until an accepted one takes the id."""
     await world.orders.refuse("o", Rejected.because("must be a number", field="validityDays").documented(), START)
     await world.orders.refuse("o", Rejected.because("is not known", field="colour").documented(), START, group="g")
-    assert await world.answers.describe("o") == {
+    assert await described(world) == {
         "orderId": "o",
         "enrollmentGroup": "g",
         "state": "rejected",
@@ -785,9 +815,9 @@ async def test_a_refused_order_is_a_rejected_one_and_leaves_its_id_free(world: W
     assert [(each.order_id, each.state) for each in items] == [("o", "rejected")]
     world.now += timedelta(seconds=1)
     await world.post(**inline())
-    assert (await world.answers.describe("o"))["state"] == "processing"
+    assert (await described(world))["state"] == "processing"
     await world.orders.refuse("o", Rejected.because("too late").documented(), START)
-    assert (await world.answers.describe("o"))["state"] == "processing"
+    assert (await described(world))["state"] == "processing"
     assert await listed(world) == [("o", "processing")]
 
 

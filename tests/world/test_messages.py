@@ -244,7 +244,7 @@ async def test_a_device_with_a_key_of_its_own_is_waited_for() -> None:
     world.ask("the order", Queue.DEVICE_ORDERS, {**ORDER, "devices": [device]})
     await world.drain()
     shown = await world.services.order_answers.describe("order-1")
-    assert (shown["state"], shown["devices"][0]["state"]) == ("waiting", "issued")
+    assert (shown.state, shown.devices[0].state) == ("waiting", "issued")
     await world.boot()
     await world_at_rest(world)
     assert told(world)["OrderCompleted"] == 1

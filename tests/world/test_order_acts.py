@@ -50,7 +50,7 @@ async def call_to_cancel(world: World, issued: str) -> None:
 
 
 async def shown(world: World) -> Mapping[str, Any]:
-    return await world.services.order_answers.describe("order-1")
+    return (await world.services.order_answers.describe("order-1")).shown()
 
 
 async def states(world: World) -> tuple[OrderState, list[str]]:

@@ -63,29 +63,29 @@ async def console_order(services: Services, request: func.HttpRequest) -> func.H
         size=_SHOWN,
         continuation=continuation_of(request),
     )
-    progress = order["progress"]
+    progress = order.progress.model_dump()
     finished = finished_of(progress)
     now = services.clock()
-    is_running = order["state"] in UNDER_WAY
+    is_running = order.state in UNDER_WAY
     is_live = is_running and "live" in request.params
     shown = rendered(
         "order.html",
         order=order,
         counts=[(name, count) for name, count in progress.items() if name != "total"],
-        acts=[act.value for act, states in _ACTS.items() if order["state"] in states],
+        acts=[act.value for act, states in _ACTS.items() if order.state in states],
         finished=finished,
-        rate=rate(order["acceptedAt"], now, finished=finished) if order["state"] == OrderState.PROCESSING else None,
-        ends=expected_end(order["acceptedAt"], now, finished=finished, total=progress["total"])
-        if order["state"] == OrderState.PROCESSING
+        rate=rate(order.accepted_at, now, finished=finished) if order.state is OrderState.PROCESSING else None,
+        ends=expected_end(order.accepted_at, now, finished=finished, total=progress["total"])
+        if order.state is OrderState.PROCESSING
         else None,
         state_wanted=state or "",
         states=list(LineState),
-        following=shown_continuation(order.get("continuationToken")),
+        following=shown_continuation(order.continuation_token),
         is_running=is_running,
         is_live=is_live,
         refresh=_REFRESH,
         result_lines=RESULT_LINES,
-        results=services.device_orders.results.urls(order["orderId"]) if order["state"] in _WITH_RESULTS else None,
+        results=services.device_orders.results.urls(order.order_id) if order.state in _WITH_RESULTS else None,
     )
     if is_live:
         shown.headers["Refresh"] = str(_REFRESH)

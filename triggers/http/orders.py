@@ -150,18 +150,15 @@ def _with_list(
 )
 async def get_device_order(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show an order: its progress, and its devices; those of more than 5,000, or of a state, come in pages."""
-    described = await services.order_answers.describe(
+    order = await services.order_answers.describe(
         order_id_of(request),
         state=chosen(request, "state", tuple(LineState)),
         size=page_size_of(request) if "pageSize" in request.params else None,
         continuation=continuation_of(request),
     )
-    following = described.get("continuationToken")
-    return json_answer(
-        Order.model_validate(
-            {**described, "continuationToken": shown_continuation(following)} if following else described
-        )
-    )
+    if order.continuation_token is not None:
+        order = order.model_copy(update={"continuation_token": shown_continuation(order.continuation_token)})
+    return json_answer(order)
 
 
 @endpoint(

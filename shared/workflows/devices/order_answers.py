@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.contracts.answers_devices import ListedOrder
+from shared.contracts.answers_devices import ListedOrder, Order, OrderedDevice
+from shared.contracts.base import stated
 from shared.contracts.events_orders import OrderProgress
 from shared.domain.orders import LineState, OrderRecord, OrderState
 from shared.errors import Rejected
@@ -37,7 +38,7 @@ class OrderAnswers:
         state: LineState | None = None,
         size: int | None = None,
         continuation: str | None = None,
-    ) -> dict[str, Any]:
+    ) -> Order:
         """Show an order with its progress and its lines.
 
         Args:
@@ -63,20 +64,18 @@ class OrderAnswers:
                 order, order.device_count if whole else size or PAGE_SIZE, continuation
             )
             counts = _counts_of(lines) if whole else counts
-        shown = {
-            "orderId": order.order_id,
-            "enrollmentGroup": order.enrollment_group or None,
-            "state": order.state,
-            "registerBy": order.register_by,
-            "acceptedAt": order.accepted_at,
-            "completedAt": order.completed_at,
-            "reasons": order.reasons,
-            "progress": progress_of(counts, order).model_dump(),
-            "devices": [_described(line) for line in lines],
-            "continuationToken": following,
-        }
-        optional = {"reasons", "continuationToken"}
-        return {name: value for name, value in shown.items() if value is not None or name not in optional}
+        return Order(
+            order_id=order.order_id,
+            enrollment_group=order.enrollment_group or None,
+            state=order.state,
+            register_by=order.register_by,
+            accepted_at=order.accepted_at,
+            completed_at=order.completed_at,
+            reasons=stated(order.reasons) if order.reasons is not None else None,
+            progress=progress_of(counts, order),
+            devices=[_described(line) for line in lines],
+            continuation_token=following,
+        ).sparse()
 
     async def progress(self, order_id: str) -> OrderProgress:
         """Count the lines of an order by state, as its row has them: one read.
@@ -166,17 +165,16 @@ def _start_of(continuation: str | None, total: int) -> int:
     return int(continuation)
 
 
-def _described(line: OrderLine) -> Mapping[str, Any]:
-    shown = {
-        "registrationId": line.registration_id or line.requested_id,
-        "requestedAs": line.requested_id if line.requested_id != line.registration_id else None,
-        "place": line.place or None,
-        "state": line.state,
-        "deviceId": line.device_id,
-        "assignedHub": line.assigned_hub,
-        "serialNumber": line.serial_number,
-        "bundle": f"/api/devices/{line.registration_id}/bundle" if line.serial_number else None,
-        "reason": line.reason,
-        "finishedAt": line.finished_at,
-    }
-    return {name: value for name, value in shown.items() if value is not None}
+def _described(line: OrderLine) -> OrderedDevice:
+    return OrderedDevice(
+        registration_id=line.registration_id or line.requested_id,
+        requested_as=line.requested_id if line.requested_id != line.registration_id else None,
+        place=line.place or None,
+        state=line.state,
+        device_id=line.device_id,
+        assigned_hub=line.assigned_hub,
+        serial_number=line.serial_number,
+        bundle=f"/api/devices/{line.registration_id}/bundle" if line.serial_number else None,
+        reason=line.reason,
+        finished_at=line.finished_at,
+    ).sparse()
