@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import azure.functions as func
 from pydantic import Field
@@ -50,30 +50,31 @@ from triggers.http.scopes import of_authority, of_body, of_certificate, of_new_c
 from triggers.openapi import IDEMPOTENCY_KEY, Answer, Parameter
 
 if TYPE_CHECKING:
+    from shared.domain.authorities import AuthorityRecord
     from shared.services import Services
 
 PEM = "application/x-pem-file"
 
 
-def _authority(record: Any) -> dict[str, Any]:
-    return {
-        "name": record.name,
-        "kind": record.kind,
-        "state": record.state,
-        "issuer": record.signed_by,
-        "enrollmentGroup": record.enrollment_group,
-        "keyAlgorithm": record.key_algorithm,
-        "custody": record.custody,
-        "keyId": record.key_id,
-        "pathLength": record.path_length,
-        "serialNumber": record.serial_number,
-        "thumbprint": record.thumbprint,
-        "notBefore": record.not_before,
-        "notAfter": record.not_after,
-        "proofOfPossession": record.proof_of_possession,
-        "problem": record.problem,
-        "crlNumber": record.crl_number,
-    }
+def _summary(record: AuthorityRecord) -> AuthoritySummary:
+    return AuthoritySummary(
+        name=record.name,
+        kind=record.kind,
+        state=record.state,
+        issuer=record.signed_by,
+        enrollment_group=record.enrollment_group,
+        key_algorithm=record.key_algorithm,
+        custody=record.custody,
+        key_id=record.key_id,
+        path_length=record.path_length,
+        serial_number=record.serial_number,
+        thumbprint=record.thumbprint,
+        not_before=record.not_before,
+        not_after=record.not_after,
+        proof_of_possession=record.proof_of_possession,
+        problem=record.problem,
+        crl_number=record.crl_number,
+    )
 
 
 @endpoint(
@@ -81,7 +82,7 @@ def _authority(record: Any) -> dict[str, Any]:
 )
 async def list_certificate_authorities(services: Services, _request: func.HttpRequest) -> func.HttpResponse:
     """List the certificate authorities."""
-    return page_answer(AuthorityPage, [_authority(record) async for record in services.authorities.list()], None)
+    return page_answer(AuthorityPage, [_summary(record) async for record in services.authorities.list()], None)
 
 
 @endpoint(
@@ -118,12 +119,17 @@ async def get_certificate_authority(services: Services, request: func.HttpReques
         chain = (await services.authorities.load(name)).chain
         return func.HttpResponse("".join(map(names.pem, chain)), mimetype=PEM)
     record = await services.authorities.get(name)
-    certificates = {"certificate": record.certificate, "furtherCertificates": record.further_certificates}
     asked = record.devices_request
     # Before its row is there, whoever sees the id could take it for something else.
     if asked is not None and await services.requests.find(Queue.REVOCATION_REQUESTS, asked) is None:
         asked = None
-    return json_answer(Authority.model_validate({**_authority(record), **certificates, "devicesRequest": asked}))
+    shown = Authority(
+        **dict(_summary(record)),
+        certificate=record.certificate,
+        further_certificates=record.further_certificates,
+        devices_request=asked,
+    )
+    return json_answer(shown)
 
 
 @endpoint(
@@ -182,7 +188,7 @@ async def install_certificate(services: Services, request: func.HttpRequest) -> 
     record = await services.authority_workflows.installation.install(
         authority_name_of(request), certificates.encode(), request_id=idempotency_key_of(request)
     )
-    return json_answer(AuthoritySummary.model_validate(_authority(record)))
+    return json_answer(_summary(record))
 
 
 @endpoint(
@@ -204,7 +210,7 @@ async def import_certificate_authority(services: Services, request: func.HttpReq
         name, wanted, cause=request_id_of(request), request_id=idempotency_key_of(request)
     )
     location = {"Location": f"/api/certificate-authorities/{name}"}
-    return json_answer(AuthoritySummary.model_validate(_authority(record)), HTTPStatus.CREATED, location)
+    return json_answer(_summary(record), HTTPStatus.CREATED, location)
 
 
 @endpoint(
