@@ -121,7 +121,7 @@ class DriftFindingPage(Contract):
 
     model_config = with_example({"items": [_FINDING], "continuationToken": None})
 
-    items: tuple[DriftFinding, ...]
+    items: list[DriftFinding]
     continuation_token: str | None
 
 
@@ -208,5 +208,5 @@ class ReconciliationPage(Contract):
 
     model_config = with_example({"items": [], "continuationToken": None})
 
-    items: tuple[Reconciliation, ...]
+    items: list[Reconciliation]
     continuation_token: str | None

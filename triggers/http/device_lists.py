@@ -9,7 +9,13 @@ from urllib.parse import urlencode
 import azure.functions as func
 from pydantic import Field
 
-from shared.contracts.answers_devices import DeviceCertificatePage, DeviceCounts, DevicePage
+from shared.contracts.answers_devices import (
+    DeviceCertificate,
+    DeviceCertificatePage,
+    DeviceCounts,
+    DevicePage,
+    DeviceSummary,
+)
 from shared.contracts.ids import AuthorityName, EnrollmentGroupId, RequestId, SerialNumber, path_value
 from shared.domain.callers import Role
 from shared.domain.words import DeviceState
@@ -94,7 +100,7 @@ async def list_devices(services: Services, request: func.HttpRequest) -> func.Ht
         )
     if CSV in request.headers.get("Accept", ""):
         return _as_csv(request, items, following)
-    return page_answer(DevicePage, items, following)
+    return page_answer(DevicePage, map(DeviceSummary.model_validate, items), following)
 
 
 @endpoint(
@@ -129,12 +135,14 @@ async def list_certificates(services: Services, request: func.HttpRequest) -> fu
         wanted, size=page_size_of(request), continuation=continuation_of(request)
     )
     shown = [
-        {
-            **device["certificate"],
-            "registrationId": device["registrationId"],
-            "enrollmentGroup": device["enrollmentGroup"],
-            "state": device["state"],
-        }
+        DeviceCertificate.model_validate(
+            {
+                **device["certificate"],
+                "registrationId": device["registrationId"],
+                "enrollmentGroup": device["enrollmentGroup"],
+                "state": device["state"],
+            }
+        )
         for device in items
     ]
     return page_answer(DeviceCertificatePage, shown, following)

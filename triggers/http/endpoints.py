@@ -9,7 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import azure.functions as func
@@ -35,7 +35,7 @@ from triggers.openapi import IDEMPOTENCY_KEY, JSON, Answer, Operation, Parameter
 from triggers.zones import blueprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from shared.domain.callers import Role
     from shared.services import Services
@@ -331,9 +331,17 @@ def shown_continuation(continuation: str | None) -> str | None:
     return urlsafe_b64encode(continuation.encode()).decode().rstrip("=") if continuation is not None else None
 
 
-def page_answer(model: type[Contract], items: Any, continuation: str | None) -> func.HttpResponse:
+class Page[T](Protocol):
+    """A page of a list, as the contract has each: a model of its items, and of where the next page begins."""
+
+    def __call__(self, *, items: list[T], continuation_token: str | None) -> Contract:
+        """Make a page."""
+        ...
+
+
+def page_answer[T](page: Page[T], items: Iterable[T], continuation: str | None) -> func.HttpResponse:
     """Answer with a page of a list."""
-    return json_answer(model.model_validate({"items": items, "continuationToken": shown_continuation(continuation)}))
+    return json_answer(page(items=list(items), continuation_token=shown_continuation(continuation)))
 
 
 async def queued(

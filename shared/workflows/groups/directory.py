@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.contracts.answers_groups import Group, GroupEntry, GroupSummary
+from shared.contracts.answers_groups import Group, GroupEntry, GroupSummary, RegistrationRecord
 from shared.domain.groups import GroupState
 from shared.workflows.groups.entries import existing
 from shared.workflows.groups.rollovers import summary
@@ -70,14 +70,15 @@ class GroupDirectory:
 
     async def registrations(
         self, group_id: str, *, size: int, continuation: str | None
-    ) -> tuple[list[dict[str, Any]], str | None]:
+    ) -> tuple[list[RegistrationRecord], str | None]:
         """List a page of the group's registration records in DPS.
 
         Raises:
             NotFound: it does not exist.
         """
         await self._known(group_id)
-        return await self.provisioning.page_of_registrations(group_id, size=size, continuation=continuation)
+        found, following = await self.provisioning.page_of_registrations(group_id, size=size, continuation=continuation)
+        return [RegistrationRecord.model_validate(each) for each in found], following
 
     async def left_on_old_ca(
         self, group_id: str, *, size: int, continuation: str | None
