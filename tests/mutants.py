@@ -1,8 +1,9 @@
 """Changes the workflows and the domain in small ways, and sees whether the unit tests notice: ``python -m tests.mutants``.
 
-mutmut makes the changes ("mutants") in a copy of the repository, and runs the tests of ``tests/unit`` and ``tests/world``
-that reach the changed function. What it has judged it keeps: a run that was ended goes on where it was, and only mutants
-of changed functions and survivors are judged again. A full run takes hours; ``--sample 200 --seed 7`` judges 200 of them.
+mutmut makes the changes ("mutants") in a copy of the repository, and runs the tests of ``tests/unit`` that reach the
+changed function; those of ``tests/world`` notice more, and take too long. What it has judged it keeps: a run that was
+ended goes on where it was, and only mutants of changed functions and survivors are judged again. A full run takes hours;
+``--sample 200 --seed 7`` judges 200 of them.
 
 A survivor that no test can or should kill stands in ``surviving_mutants.toml`` with its reason. The run fails if fewer
 than ``FLOOR`` percent are killed, if a survivor is not listed there, and if one that is listed there is killed.
@@ -153,6 +154,10 @@ def copy_repository() -> None:
     for name in files:
         _write(COPY / name, (REPOSITORY / name).read_bytes())
     _write(COPY / "pyproject.toml", (REPOSITORY / "pyproject.toml").read_bytes() + _configuration(files).encode())
+    link = COPY / "mutants" / "node_modules"  # where tests read published schemas
+    if not link.is_symlink():
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(REPOSITORY / "node_modules")
     for known in [*COPY.glob("shared/**/*.py"), *COPY.glob("tests/**/*.py")]:
         name = str(known.relative_to(COPY))
         if name not in files:
@@ -170,7 +175,7 @@ def _configuration(files: Collection[str]) -> str:
     tests = sorted(
         name
         for name in files
-        if re.fullmatch(r"tests/(unit|world)/test_\w+\.py", name) and _REACHING.search((REPOSITORY / name).read_text())
+        if re.fullmatch(r"tests/unit/test_\w+\.py", name) and _REACHING.search((REPOSITORY / name).read_text())
     )
     settings = {
         "source_paths": ["shared"],
