@@ -83,9 +83,9 @@ async def test_disabling_makes_an_entry_for_a_device_of_a_group() -> None:
     """A device without an enrollment gets a disabled one; one that is unknown can't be disabled."""
     scene = await registered()
     entry = await scene.enrollments.disable("press", if_match=None)
-    assert entry["provisioningStatus"] == "disabled"
+    assert entry.shown()["provisioningStatus"] == "disabled"
     again = await scene.enrollments.disable("press", if_match=None)
-    assert again["etag"] == entry["etag"], "what is so already is not written again"
+    assert again.etag == entry.etag, "what is so already is not written again"
     with pytest.raises(NotFound, match="'nobody' has no certificate of this app's"):
         await scene.enrollments.disable("nobody", if_match=None)
 
@@ -406,7 +406,7 @@ async def test_an_enrollment_that_is_not_there_is_said_to_not_be_there() -> None
         "registrationId: 'press' has no individual enrollment; if it belongs to a group, that decides about it"
     )
     await scene.enroll()
-    assert await scene.enrollments.get("press") == await scene.enrollments.find("press")
+    assert (await scene.enrollments.get("press")).shown() == await scene.enrollments.find("press")
 
 
 async def test_what_dps_does_not_take_at_the_moment_is_not_written_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,7 @@ _ENTRY = Answer(200, "the enrollment", (Enrollment,), ETAG)
 @endpoint("GET", "enrollments/{registrationId}", answers=[_ENTRY], refuses={404}, role=Role.FLEET_READ, scope=of_device)
 async def get_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Show the individual enrollment of a device, as DPS holds it; its ETag guards changes."""
-    entry = await services.individual_enrollments.get(registration_id_of(request))
-    shown = Enrollment.model_validate(entry)
+    shown = await services.individual_enrollments.get(registration_id_of(request))
     return json_answer(shown, headers=etag_header(shown.etag))
 
 
@@ -49,8 +48,7 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
     registration_id = registration_id_of(request)
     definition = parse(IndividualEnrollmentDefinition, body_of(request, optional=True))
     if_match = await _enrollment_expected(services, request, registration_id)
-    entry, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
-    shown = Enrollment.model_validate(entry)
+    shown, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
     return json_answer(shown, HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(shown.etag))
 
 
@@ -68,8 +66,7 @@ async def disable_enrollment(services: Services, request: func.HttpRequest) -> f
     """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
     registration_id = registration_id_of(request)
     if_match = await _enrollment_expected(services, request, registration_id)
-    entry = await services.individual_enrollments.disable(registration_id, if_match=if_match)
-    shown = Enrollment.model_validate(entry)
+    shown = await services.individual_enrollments.disable(registration_id, if_match=if_match)
     return json_answer(shown, headers=etag_header(shown.etag))
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shared import acting
+from shared.contracts.answers_groups import Enrollment
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import (
     check_etag,
@@ -68,8 +69,8 @@ class IndividualEnrollments:
     resource: DpsCaCertificates | None
     clock: Clock
 
-    async def get(self, registration_id: str) -> Entry:
-        """Read an enrollment.
+    async def get(self, registration_id: str) -> Enrollment:
+        """Read an enrollment, as it is shown.
 
         Raises:
             NotFound: it does not exist.
@@ -80,15 +81,15 @@ class IndividualEnrollments:
                 f"{registration_id!r} has no individual enrollment; if it belongs to a group, that decides about it",
                 field="registrationId",
             )
-        return entry
+        return Enrollment.model_validate(entry)
 
     async def find(self, registration_id: str) -> Entry | None:
-        """Read an enrollment, ``None`` if it does not exist."""
+        """Read an enrollment as DPS holds it, ``None`` if it does not exist."""
         return await self.provisioning.get_enrollment(registration_id)
 
     async def put(
         self, registration_id: str, definition: IndividualEnrollmentDefinition, *, if_match: str | None
-    ) -> tuple[Entry, bool]:
+    ) -> tuple[Enrollment, bool]:
         """Create an enrollment, or change what the definition names of the one that is there.
 
         Args:
@@ -110,7 +111,7 @@ class IndividualEnrollments:
         written, present = await self._carry_out(registration_id, partial(self._put, definition, if_match))
         if written is None:  # others have deleted it since
             raise busy(registration_id)
-        return written, present is None
+        return Enrollment.model_validate(written), present is None
 
     async def _put(
         self,
@@ -159,7 +160,7 @@ class IndividualEnrollments:
             entry=entry,
         )
 
-    async def disable(self, registration_id: str, *, if_match: str | None) -> Entry:
+    async def disable(self, registration_id: str, *, if_match: str | None) -> Enrollment:
         """Shut a device out of DPS: disable its enrollment, or make a disabled one for a device of a group.
 
         Raises:
@@ -171,7 +172,7 @@ class IndividualEnrollments:
         written, _ = await self._carry_out(registration_id, partial(self._disable, if_match))
         if written is None:  # others have deleted it since
             raise busy(registration_id)
-        return written
+        return Enrollment.model_validate(written)
 
     async def _disable(
         self, if_match: str | None, registration_id: str, present: Entry | None, device: DeviceRecord | None
