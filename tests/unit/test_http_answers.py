@@ -10,8 +10,9 @@ import azure.functions as func
 import pytest
 
 from shared.contracts.authorities import AuthorityPreview
-from shared.contracts.base import example_of
-from shared.contracts.orders import OrderAct
+from shared.contracts.base import Contract, example_of
+from shared.contracts.devices import GroupRenewal
+from shared.contracts.orders import OrderAct, OrderAction
 from shared.contracts.parsing import parse
 from shared.contracts.plans import PLANNED, RevocationPlan
 from shared.errors import NotFound, Rejected
@@ -22,6 +23,7 @@ from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable
 from triggers import outcomes
 from triggers.http import authorities, authority_acts, enrollment_groups, orders
+from triggers.http.endpoints import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -242,3 +244,24 @@ async def test_a_plan_is_refused_for_a_reason_that_the_revocation_of_a_ca_refuse
     assert "a revoked CA stays revoked, and reason says why: one of unspecified, keyCompromise" in json.dumps(
         planned[1]
     )
+
+
+# --- what is queued ---
+
+
+@pytest.mark.parametrize(
+    ("request_of_kind", "ids"),
+    [
+        (GroupRenewal(request_id="r-1", enrollment_group="line"), {"requestId": "r-1"}),
+        (
+            OrderAct(request_id="r-2", order_id="o-1", action=OrderAction.CLOSE),
+            {"requestId": "r-2", "orderId": "o-1"},
+        ),
+    ],
+    ids=["a request", "an act on an order"],
+)
+def test_what_is_queued_is_answered_with_the_ids_that_it_has(request_of_kind: Contract, ids: dict[str, str]) -> None:
+    """One that it does not have is left out."""
+    answer = accepted(request_of_kind, "/api/requests/r")
+    assert json.loads(answer.get_body()) == {"status": "queued", "location": "/api/requests/r", **ids}
+    assert (answer.status_code, answer.headers["Location"]) == (202, "/api/requests/r")

@@ -367,9 +367,9 @@ async def is_new(services: Services, queue: Queue, request: Any) -> bool:
 
 def accepted(request: Contract, location: str, headers: Mapping[str, str] | None = None) -> func.HttpResponse:
     """Answer where a request that was queued can be followed."""
-    ids = request.model_dump(by_alias=True, include={"request_id", "order_id"})
-    body = {"status": "queued", "location": location, **ids}
-    return json_answer(Accepted.model_validate(body), HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
+    ids: dict[str, str | None] = request.model_dump(include={"request_id", "order_id"})
+    body = Accepted(status="queued", location=location, request_id=ids.get("request_id"), order_id=ids.get("order_id"))
+    return json_answer(body.sparse(), HTTPStatus.ACCEPTED, {"Location": location, **(headers or {})})
 
 
 def etag_header(etag: str | None) -> dict[str, str]:
