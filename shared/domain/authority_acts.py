@@ -211,9 +211,15 @@ def followed(record: AuthorityRecord, change: AuthorityChange) -> AuthorityRecor
     if record.change != change:
         return record
     done = record.changed(change=None, acts=(*record.acts, change.request)[-_ACTS:])
-    if record.state in OVER and record.proof_of_possession is not ProofOfPossession.BY_HAND:
-        return done.changed(proof_of_possession=None)  # its places are free: no service knows of its key any more
-    return done
+    # One that was being proved may be uploaded by a worker that is late: see :func:`withdrawn`.
+    return withdrawn(done) if record.proof_of_possession is ProofOfPossession.VERIFIED else done
+
+
+def withdrawn(record: AuthorityRecord) -> AuthorityRecord:
+    """Enter of a CA that is over that no service knows of its key any more."""
+    if record.state not in OVER or record.proof_of_possession is ProofOfPossession.BY_HAND:
+        return record
+    return record.changed(proof_of_possession=None)
 
 
 def check_signs(record: AuthorityRecord) -> None:

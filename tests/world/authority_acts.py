@@ -236,6 +236,7 @@ OFTEN = (
     ("acting", "revoke the root", "create wrapped"),
     ("acting", "renew the CA", "renew the CA"),
     ("acting", "renew the CA", "revoke the CA"),
+    ("acting", "renew the root", "revoke the root"),
     ("grouped", "create the group", "revoke the group's CA"),
     ("retired", "delete the CA", "revoke the CA"),
     ("asked for", "ask for the CA", "ask for the CA"),

@@ -44,6 +44,20 @@ class AuthorityProof(Prover[AuthorityWorld]):
         world.conductor.start("b", world.attempt(world.messages[name]))
         return True
 
+    async def interleave_and_kill(self, scene: AuthorityWorld, first: str, second: str) -> None:
+        """As :meth:`interleave`, and the worker of the first one is killed after its next step."""
+        for step in range(await self.length(scene, first)):
+            world, what = scene.copy(), f"{first} killed after {step + 1} steps, {second} before the last of them"
+            self.begin(world, "a", first)
+            await world.conductor.advance("a", step)
+            self.begin(world, "b", second)
+            await world.conductor.advance("b")
+            await world.conductor.advance("a", 1)
+            self._check_outcome(world, "b", what)
+            left = self._killed(world)
+            await world.conductor.kill("a")
+            await self._close(left, "killed after another", what)
+
     async def interleave_later(self, scene: AuthorityWorld, first: str, second: str) -> None:
         """As :meth:`interleave`, and the first one is taken for gone: a quarter of an hour goes by, with the sweeps."""
         for step in range(await self.length(scene, first) + 1):

@@ -50,6 +50,18 @@ async def test_a_worker_that_comes_back_after_others_took_it_for_gone_only_loses
     proof.check()
 
 
+@pytest.mark.parametrize(
+    ("scene", "first", "second"), PAIRS if DEEPER else [("acting", "renew the root", "revoke the root")]
+)
+async def test_a_worker_that_is_killed_after_another_act_leaves_nothing_open(
+    scene: str, first: str, second: str
+) -> None:
+    """It takes one more step after the other act has ended, such as to upload a root that is revoked by then."""
+    proof, world = AuthorityProof(), await SCENES[scene]()
+    await proof.interleave_and_kill(world, first, second)
+    proof.check()
+
+
 @pytest.mark.parametrize(("scene", "first", "second"), PAIRS if DEEPER else TWICE[:1])
 async def test_two_acts_on_cas_that_pause_in_turn_end_as_if_one_had_come_after_the_other(
     scene: str, first: str, second: str

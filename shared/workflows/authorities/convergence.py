@@ -16,8 +16,8 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shared.domain.authorities import OPENED, AuthorityState, Missing, ProofOfPossession
-from shared.domain.authority_acts import followed
+from shared.domain.authorities import OPENED, OVER, AuthorityState, Missing, ProofOfPossession
+from shared.domain.authority_acts import followed, withdrawn
 from shared.domain.certificates import CertificateState
 from shared.domain.expiry import DueNotice, Notice, first_warning
 from shared.errors import Deferred, Overtaken, Rejected
@@ -57,7 +57,7 @@ _LEFT_LYING = timedelta(minutes=1)
 _SETTLED = OPENED | {AuthorityState.DELETED}
 
 IMPORT_ENDS = timedelta(minutes=30)
-"""An import has ended by then, whatever became of it: the host ends the process of a call after ``functionTimeout``."""
+"""A worker that was at a CA has ended by then, whatever became of it: after ``functionTimeout`` the host ends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,8 +192,18 @@ class AuthorityConverger:
 
     async def _see_to_revoked(self, record: AuthorityRecord) -> None:
         """Shut out what a revoked CA has let in after all: it was under way when the CA was revoked."""
-        if record.not_after is not None and record.not_after >= self.clock():
-            await self.endings.shut_again(record)
+        if record.not_after is None or record.not_after < self.clock():
+            return
+        if record.proof_of_possession is ProofOfPossession.PENDING:
+            await self._withdraw(record)
+        await self.endings.shut_again(record)
+
+    async def _withdraw(self, record: AuthorityRecord) -> None:
+        """Free the places of a CA that was being proved when it was revoked, until nobody can be at that any more."""
+        is_over = self.clock() - (record.revoked_at or record.requested_at) > IMPORT_ENDS
+        await self.possession.withdraw(record)
+        if is_over:
+            await change(self.records, record.name, withdrawn)
 
     # --- possession ---
 
@@ -207,12 +217,20 @@ class AuthorityConverger:
                 await self.possession.prove(record)
             except Rejected as rejection:
                 problem = problem_of(rejection)
-                await change(self.records, name, lambda present: _unproved(present, problem=problem))
+                present = await change(self.records, name, lambda present: _unproved(present, problem=problem))
+                await self._take_back(present)
                 raise
             proved = ProofOfPossession.VERIFIED
-            return await change(
+            present = await change(
                 self.records, name, lambda present: _unproved(present, proof_of_possession=proved, problem=None)
             )
+            await self._take_back(present)
+            return present
+
+    async def _take_back(self, record: AuthorityRecord) -> None:
+        """Free the places of a CA that was revoked or deleted while it was proved: the proof may have come later."""
+        if record.state in OVER:
+            await self.possession.withdraw(record)
 
     # --- opening ---
 
@@ -260,7 +278,8 @@ class AuthorityConverger:
 
 
 def _unproved(record: AuthorityRecord, **changes: object) -> AuthorityRecord:
-    return record.changed(**changes) if record.proof_of_possession is ProofOfPossession.PENDING else record
+    is_awaited = record.proof_of_possession is ProofOfPossession.PENDING and record.state not in OVER
+    return record.changed(**changes) if is_awaited else record
 
 
 def _opened(record: AuthorityRecord, *, seen: AuthorityRecord) -> AuthorityRecord:
