@@ -151,8 +151,7 @@ def copy_repository() -> None:
         check=True,
     ).stdout.split("\0")
     files = {name for name in listed if name and name != "pyproject.toml" and (REPOSITORY / name).is_file()}
-    for name in files:
-        _write(COPY / name, (REPOSITORY / name).read_bytes())
+    changed = [name for name in files if _write(COPY / name, (REPOSITORY / name).read_bytes())]
     _write(COPY / "pyproject.toml", (REPOSITORY / "pyproject.toml").read_bytes() + _configuration(files).encode())
     link = COPY / "mutants" / "node_modules"  # where tests read published schemas
     if not link.is_symlink():
@@ -163,12 +162,18 @@ def copy_repository() -> None:
         if name not in files:
             for gone in (known, COPY / "mutants" / name, COPY / "mutants" / f"{name}.meta"):
                 gone.unlink(missing_ok=True)
+    if any(name.startswith("tests/") for name in changed):
+        # Which tests reach which function: mutmut would run those by name that are not there any more.
+        (COPY / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
 
 
-def _write(file: Path, content: bytes) -> None:
-    if not file.is_file() or file.read_bytes() != content:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+def _write(file: Path, content: bytes) -> bool:
+    """Write a file, if it is another one; tell whether it was."""
+    if file.is_file() and file.read_bytes() == content:
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return True
 
 
 def _configuration(files: Collection[str]) -> str:
