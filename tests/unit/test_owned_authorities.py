@@ -91,6 +91,7 @@ ROOT, RENEWED = authority("corporate"), authority("corporate")
             "kept",
         ),
     ],
+    ids=["expired", "for servers alone", "long"],
 )
 async def test_a_refused_import_leaves_no_trace(chain: tuple[x509.Certificate, ...], message: str) -> None:
     """Neither the name nor the vault is taken, so that the right CA can be imported under that name."""
