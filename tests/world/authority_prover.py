@@ -6,9 +6,10 @@ from datetime import timedelta
 from functools import partial
 from typing import ClassVar
 
+from shared.domain.authorities import AuthorityAction
 from tests.world.authority_acts import ACTS, CALLS
-from tests.world.authority_auditor import audit
-from tests.world.authority_world import AuthorityWorld
+from tests.world.authority_auditor import audit, waits
+from tests.world.authority_world import LINE, AuthorityWorld
 from tests.world.prover import Prover
 
 _GONE = timedelta(minutes=15)
@@ -21,7 +22,13 @@ class AuthorityProof(Prover[AuthorityWorld]):
     traced: ClassVar[bool] = True
 
     async def _found(self, world: AuthorityWorld) -> list[str]:
-        return await audit(world)
+        """Give what is wrong; what waits for a CA to be enabled is to end when it is."""
+        found = await audit(world)
+        if any(not each.done and waits(each, world.known()) for each in world.messages.values()):
+            await world.act(LINE.name, AuthorityAction.ENABLE)
+            await world.drain()
+            found += await audit(world)
+        return found
 
     def _killed(self, world: AuthorityWorld) -> AuthorityWorld:
         left = super()._killed(world)

@@ -51,11 +51,7 @@ async def test_a_worker_that_comes_back_after_others_took_it_for_gone_only_loses
 
 
 @pytest.mark.parametrize(
-    ("scene", "first", "second"),
-    # A renewal waits while its CA is disabled: that does not come to rest.
-    [each for each in PAIRS if "disable the CA" not in each]
-    if DEEPER
-    else [("acting", "renew the root", "revoke the root")],
+    ("scene", "first", "second"), PAIRS if DEEPER else [("acting", "renew the root", "revoke the root")]
 )
 async def test_a_worker_that_is_killed_after_another_act_leaves_nothing_open(
     scene: str, first: str, second: str
