@@ -250,6 +250,11 @@ class AuthorityRecord(Record):
         return self.external_issuer or self.parent or self.name
 
     @property
+    def is_being_proved(self) -> bool:
+        """Whether possession of its key is still to be proved; of one that is over it is not any more."""
+        return self.proof_of_possession is ProofOfPossession.PENDING and self.state not in OVER
+
+    @property
     def missing(self) -> Missing | None:
         """What is to be brought about next; ``None`` if nothing is, or if only its owner can bring it about.
 
@@ -263,7 +268,7 @@ class AuthorityRecord(Record):
             return Missing.CERTIFICATE if self.wanted is not None else None
         if self.certificate is None:
             return None
-        if self.proof_of_possession is ProofOfPossession.PENDING:
+        if self.is_being_proved:
             return Missing.PROOF
         return Missing.OPENING if self.state is AuthorityState.SIGNED else None
 

@@ -278,8 +278,7 @@ class AuthorityConverger:
 
 
 def _unproved(record: AuthorityRecord, **changes: object) -> AuthorityRecord:
-    is_awaited = record.proof_of_possession is ProofOfPossession.PENDING and record.state not in OVER
-    return record.changed(**changes) if is_awaited else record
+    return record.changed(**changes) if record.is_being_proved else record
 
 
 def _opened(record: AuthorityRecord, *, seen: AuthorityRecord) -> AuthorityRecord:

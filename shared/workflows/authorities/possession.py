@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.domain.authorities import OVER, ProofOfPossession
+from shared.domain.authorities import ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.requests import draws
 from shared.domain.words import CertificateKind
@@ -177,7 +177,7 @@ class Possession:
             Deferred: it is being made, or proved.
         """
         anchor = await self.authorities.get((await self.authorities.loaded(name)).anchor_name)
-        if anchor.proof_of_possession is not ProofOfPossession.PENDING or anchor.state in OVER:
+        if not anchor.is_being_proved:
             return
         if anchor.problem is None:
             raise Deferred(f"possession of the CA {anchor.name!r} is being proved", retry_after=BEING_MADE)
