@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "events.md"
 
 _HEAD = """# Events
 
-<!-- Made from shared/contracts/events.py by `make docs`. Do not edit this page. -->
+<!-- Made from the events of shared/contracts/ by `make docs`. Do not edit this page. -->
 
 An event is a CloudEvents 1.0 event in structured JSON, on the queue `provisioning-events` or in the topic of
 `EVENT_TOPIC_URL`. [contract.md](contract.md#events) says how to read them. `GET /api/asyncapi.json` describes them for

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
+
+from pydantic.alias_generators import to_camel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -12,15 +15,17 @@ if TYPE_CHECKING:
 _MANY = 12
 """So many values are left to the JSON Schema."""
 
+_ATTRIBUTES = "\n\nAttributes:\n"
+
 
 def in_markdown(docstring: str) -> str:
     """Give a docstring, or a part of it, in Markdown."""
-    return docstring.replace("``", "`")
+    return docstring.replace("``None``", "`null`").replace("``", "`")
 
 
 def prose(schema: Mapping[str, Any]) -> str:
-    """Give what a model says of itself, in Markdown."""
-    return cleandoc(in_markdown(schema.get("description", "")))
+    """Give what a model says of itself, in Markdown. What its docstring says of single fields is in their table."""
+    return _described(schema)[0]
 
 
 def first_sentence(schema: Mapping[str, Any]) -> str:
@@ -43,12 +48,24 @@ def table(schema: Mapping[str, Any], known: Mapping[str, Any], parts: dict[str, 
         parts: takes the names of the models that it refers to.
     """
     fields = schema["properties"]
-    columns = ["field", "type", *(["meaning"] if any("description" in each for each in fields.values()) else [])]
+    meanings = {
+        **_described(schema)[1],
+        **{name: each["description"] for name, each in fields.items() if "description" in each},
+    }
+    columns = ["field", "type", *(["meaning"] if meanings else [])]
     rows = [
-        [f"`{name}`", ", or ".join(_types(field, known, parts)), field.get("description", "")]
+        [f"`{name}`", ", or ".join(_types(field, known, parts)), meanings.get(name, "")]
         for name, field in fields.items()
     ]
     return "".join(f"| {' | '.join(row[: len(columns)])} |\n" for row in [columns, ["---"] * len(columns), *rows])
+
+
+def _described(schema: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """Give what a docstring says of a model, and of its fields by their names on the wire."""
+    text, _, attributes = cleandoc(in_markdown(schema.get("description", ""))).partition(_ATTRIBUTES)
+    one_a_line = re.sub(r"\n {5,}", " ", attributes)
+    told = re.findall(r"^ {4}(\w+): (.*)$", one_a_line, re.MULTILINE)
+    return text, {to_camel(name): meaning.removesuffix(".") for name, meaning in told}
 
 
 def _types(field: Mapping[str, Any], known: Mapping[str, Any], parts: dict[str, None]) -> Iterator[str]:

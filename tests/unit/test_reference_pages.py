@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devstack import api_page, events_page, rfc5280_page
+from devstack import api_page, events_page, rfc5280_page, shapes
 from shared.contracts.events import EVENTS
 from triggers.http.endpoints import published
 
@@ -50,6 +50,21 @@ def test_every_operation_and_what_it_answers_is_on_the_page() -> None:
     assert [each.path for each in published if f"`{each.method} {each.path}`" not in page] == []
     shown = {each.lower() for each in re.findall(r"^### `(\w+)`$", page, re.MULTILINE)}
     assert set(re.findall(r"\]\(#(\w+)\)", page)) - shown == {"shapes"}
+
+
+def test_what_a_docstring_says_of_a_field_stands_beside_it() -> None:
+    """By its name on the wire, in the table, and not as lines of a docstring."""
+    schema = {
+        "description": "An entry.\n\nAttributes:\n    asked_by: who asked; ``None`` if\n        nobody did.",
+        "properties": {"at": {"type": "string", "description": "when"}, "askedBy": {"type": "string"}},
+    }
+    assert shapes.prose(schema) == "An entry."
+    assert shapes.table(schema, {}, {}).splitlines()[2:] == [
+        "| `at` | string | when |",
+        "| `askedBy` | string | who asked; `null` if nobody did |",
+    ]
+    for page in (api_page, events_page):
+        assert "Attributes:" not in page.PAGE.read_text(encoding="utf-8")
 
 
 SOURCE = '''"""What RFC 5280 section 6 asks for."""
