@@ -15,7 +15,7 @@ setup: $(STAMPS)/python $(STAMPS)/node ## install what is missing (the others do
 demo: setup ## run the main job from end to end, and check every step; ZONES=4: in four trust zones
 	@$(PY) -m devstack.demo --zones $(or $(ZONES),1) $(ARGS)
 
-check: setup ## within a minute: lint, unit tests without generated input, contracts of the adapters
+check: setup ## in about a minute: lint, unit tests without generated input, contracts of the adapters, infrastructure
 	@$(PY) -m tests.side_by_side check
 
 test: setup ## lint, and all tests, side by side; COVERAGE=1: and fail if they take too few branches of the app; ZONES=4: the end-to-end tests alone, in four trust zones
@@ -26,7 +26,7 @@ test-console: setup ## the console in a browser; needs Chromium, and make test d
 		"$$name is missing: on Debian, apt-get install chromium chromium-driver" >&2; exit 1; }; done
 	@$(PY) -m pytest -q tests/console
 
-prove: setup ## every interleaving of acts on devices, deeper than the tests go; long
+prove: setup ## every interleaving of acts on devices, groups and CAs, deeper than the tests go; long
 	@$(PY) -m tests.side_by_side prove
 
 coverage: setup ## the branches of the app that the last `make test COVERAGE=1` did not take, file by file
