@@ -251,7 +251,7 @@ class DeviceScene:
 
     @property
     def certificates(self) -> Certificates:
-        return self.services.converger.certificates
+        return self.services.converger.books.certificates
 
     @property
     def public_keys(self) -> PublicKeys:

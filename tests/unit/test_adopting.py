@@ -81,7 +81,7 @@ async def certificate_of(subject: Deployment, device: str) -> x509.Certificate:
     """Read the certificate that a device uses out of the ledger, before that is lost."""
     summary = (await subject.device(device)).certificate
     assert summary is not None
-    known = await subject.app.converger.certificates.get(summary.serial_number)
+    known = await subject.app.converger.books.certificates.get(summary.serial_number)
     assert known is not None
     assert known.record.pem is not None
     return x509.load_pem_x509_certificate(known.record.pem.encode())
@@ -138,7 +138,7 @@ async def test_a_ca_that_was_revoked_comes_back_revoked() -> None:
     assert f"{ISSUER}: the CA is revoked again (keyCompromise); its groups and its devices follow" in lines
     record = await subject.authority(ISSUER)
     assert (record.state, record.revocation_reason, record.change) == ("revoked", "keyCompromise", None)
-    known = await subject.app.converger.certificates.get(serial or "")
+    known = await subject.app.converger.books.certificates.get(serial or "")
     assert known is not None
     assert (known.record.state, known.record.revocation_reason) == ("revoked", "keyCompromise")
     asked = [body["data"] for queue, body, _ in subject.queues.sent if queue == "enrollment-group-requests"]
@@ -1036,7 +1036,7 @@ async def renewed(subject: Deployment, device: str) -> None:
         await subject.app.renewals.carry_out(request)
     following = (await subject.device(device)).next_certificate
     assert following is not None
-    known = await subject.app.converger.certificates.get(following.serial_number)
+    known = await subject.app.converger.books.certificates.get(following.serial_number)
     assert known is not None
     subject.registrar.boot(device, x509.load_pem_x509_certificate((known.record.pem or "").encode()))
     await subject.app.renewals.carry_out(request)

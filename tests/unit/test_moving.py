@@ -50,7 +50,7 @@ def moving(subject: Deployment, pause: Callable[[float], Awaitable[None]] = noth
 async def leaf(subject: Deployment, device: str) -> x509.Certificate:
     certificate = (await subject.device(device)).certificate
     assert certificate is not None
-    known = await subject.app.converger.certificates.get(certificate.serial_number)
+    known = await subject.app.converger.books.certificates.get(certificate.serial_number)
     assert known is not None
     return x509.load_pem_x509_certificate((known.record.pem or "").encode())
 
@@ -180,7 +180,7 @@ async def revoke_earlier(subject: Deployment, device: str) -> None:
         await subject.app.renewals.carry_out(request)
     renewed = (await subject.device(device)).next_certificate
     if renewed is not None:
-        known = await subject.app.converger.certificates.get(renewed.serial_number)
+        known = await subject.app.converger.books.certificates.get(renewed.serial_number)
         assert known is not None
         subject.registrar.boot(device, x509.load_pem_x509_certificate((known.record.pem or "").encode()))
         await subject.app.renewals.carry_out(request)

@@ -112,7 +112,6 @@ def reconciler_of(fleet: Fleet, clock: Clock) -> Reconciler:
         devices=devices,
         groups=nothing,
         provisioning=provisioning,
-        hubs=hubs,
         look=look,
         findings=Findings(rows),
         clock=clock,

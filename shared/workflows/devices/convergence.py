@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.wanted import Wanted
-    from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.table import Versioned
     from shared.ports.hubs import HubIdentity
@@ -84,7 +83,6 @@ class DeviceConverger:
     """
 
     devices: Devices
-    certificates: Certificates
     books: Books
     provisioning: ProvisioningService
     entries: EntryChanges

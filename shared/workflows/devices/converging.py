@@ -71,7 +71,6 @@ def converging(
     left = LeftRequests(devices=devices, requests=requests, clock=clock)
     converger = DeviceConverger(
         devices=devices,
-        certificates=certificates,
         books=Books(
             certificates=certificates,
             public_keys=ledger.public_keys,

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import Devices
     from shared.ledger.findings import Findings
     from shared.ledger.groups import Groups
-    from shared.ports.hubs import HubIdentity, IotHubRegistries
+    from shared.ports.hubs import HubIdentity
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock
     from shared.workflows.reconciliation.budget import Budget
@@ -64,7 +64,6 @@ class IdentityLook:
     devices: Devices
     groups: Groups
     provisioning: ProvisioningService
-    hubs: IotHubRegistries
     look: DeviceLook
     findings: Findings
     clock: Clock

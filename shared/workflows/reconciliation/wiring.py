@@ -107,7 +107,6 @@ def reconciler(
         devices=devices,
         groups=groups,
         provisioning=provisioning,
-        hubs=hubs,
         look=look,
         findings=findings,
         clock=clock,
