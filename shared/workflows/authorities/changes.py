@@ -1,4 +1,4 @@
-"""Changes CAs: each act reads the record, decides, and writes under the ETag that it read."""
+"""Changes CAs, and the rows of their certificates: each act reads, decides, and writes under the ETag that it read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.domain.authorities import AuthorityRecord
+    from shared.domain.certificates import CertificateRecord
     from shared.ledger.authorities import Authorities
+    from shared.ledger.certificates import Certificates
     from shared.ledger.table import Versioned
 
 _ATTEMPTS = 10
@@ -57,3 +59,26 @@ async def change(
         except Stale:
             continue
     raise Overtaken(f"{name!r} is being changed by others")
+
+
+async def change_certificate(
+    certificates: Certificates, serial_number: str, decide: Callable[[CertificateRecord], CertificateRecord]
+) -> None:
+    """Change the row of a certificate that is not a device's; there is nothing to do for one that is not recorded.
+
+    Args:
+        certificates: of all CAs.
+        serial_number: 40 hexadecimal digits.
+        decide: as :func:`change` has it.
+
+    Raises:
+        Overtaken: others kept changing it.
+    """
+    for _ in range(_ATTEMPTS):
+        known = await certificates.get(serial_number)
+        if known is None:
+            return
+        wanted = decide(known.record)
+        if wanted == known.record or await certificates.try_replace(known, wanted) is not None:
+            return
+    raise Overtaken(f"certificate {serial_number} is being changed by others")

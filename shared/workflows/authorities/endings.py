@@ -38,6 +38,7 @@ from shared.domain.words import RevocationReason
 from shared.errors import Conflict, Deferred, Overtaken, Rejected
 from shared.pki import names
 from shared.workflows.authorities.changes import change as change_record
+from shared.workflows.authorities.changes import change_certificate
 from shared.workflows.authorities.records import book_entry, issued_event, issuer_of, signers_of
 from shared.workflows.intake.requests import submit
 from shared.workflows.many import pages
@@ -150,13 +151,11 @@ class AuthorityEndings:
             )
 
     async def _enter_active(self, entry: CertificateRecord) -> None:
-        for _ in range(_ATTEMPTS):
-            known = await self.certificates.get(entry.serial_number)
-            if known is None or known.record.state is not CertificateState.RESERVED:
-                return  # entered before; whatever came of it since stays
-            if await self.certificates.try_replace(known, known.record.changed(**_signed(entry))) is not None:
-                return
-        raise Overtaken(f"the certificate of {entry.subject!r} is being changed by others")
+        def entered(present: CertificateRecord) -> CertificateRecord:
+            is_awaited = present.state is CertificateState.RESERVED  # else entered before: what came of it since stays
+            return present.changed(**_signed(entry)) if is_awaited else present
+
+        await change_certificate(self.certificates, entry.serial_number, entered)
 
     # --- a revoked CA ---
 

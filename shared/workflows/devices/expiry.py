@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,7 +16,8 @@ from shared.domain.certificates import UNSIGNED_FOR, CertificateState
 from shared.domain.expiry import DueNotice, Notice, first_warning, next_warning, told_warning
 from shared.domain.renewal import first_notice, next_reminder, renewal_day
 from shared.domain.words import CertificateKind, RevocationReason
-from shared.errors import NotFound, Overtaken
+from shared.errors import NotFound
+from shared.workflows.authorities.changes import change_certificate
 from shared.workflows.devices.batches import in_batches
 from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
-    from shared.ledger.table import Versioned
     from shared.settings import Settings
     from shared.workflows.devices.automatic_renewals import AutomaticRenewals
     from shared.workflows.devices.bundles import Bundles
@@ -37,7 +38,6 @@ _EVENTS: Mapping[Notice, type[CertificateDue]] = {
     Notice.EXPIRING: CertificateExpiring,
     Notice.EXPIRED: CertificateExpired,
 }
-_ATTEMPTS = 8
 _AT_ONCE = 20
 """Notices that are given at a time: a day on which thousands of devices are due takes minutes, and not an hour."""
 
@@ -103,7 +103,7 @@ class ExpirySweep:
         while notice:
             each = notice.pop()
             if known is not None and known.record.state is CertificateState.ACTIVE:
-                notice += await self._give(each, known)
+                notice += await self._give(each, known.record)
                 given.append(each.notice)
             elif known is not None:
                 await self.renewals.leave(known.record)
@@ -152,9 +152,8 @@ class ExpirySweep:
             deleted += 1
         return deleted
 
-    async def _give(self, notice: DueNotice, known: Versioned[CertificateRecord]) -> list[DueNotice]:
+    async def _give(self, notice: DueNotice, certificate: CertificateRecord) -> list[DueNotice]:
         """Give a notice, put those that come after it, and tell which of them are to be given at once."""
-        certificate = known.record
         following = [*self._following(notice, certificate)]
         for each in following:
             await self.expiry.put(each)
@@ -164,7 +163,7 @@ class ExpirySweep:
             await self._report(notice, certificate)
         if notice.notice is Notice.EXPIRED:
             # Last, since a certificate that is entered as expired is not reported any more.
-            await self._enter_expired(known)
+            await self._enter_expired(certificate)
             await self.renewals.leave(certificate)
         else:
             await self.renewals.see_to(certificate, notice)
@@ -214,21 +213,18 @@ class ExpirySweep:
             occasion=certificate.serial_number if days is None else f"{certificate.serial_number}/{days}",
         )
 
-    async def _enter_expired(self, known: Versioned[CertificateRecord]) -> None:
-        if known.record.kind is CertificateKind.DEVICE:
+    async def _enter_expired(self, certificate: CertificateRecord) -> None:
+        number = certificate.serial_number
+        if certificate.kind is CertificateKind.DEVICE:
             at = self.clock()
-            expire = partial(upkeep.expired, serial_number=known.record.serial_number, at=at)
-            try:
-                await change(self.devices, known.record.subject, expire, at=at)
-            except NotFound:
-                return
+            with suppress(NotFound):
+                await change(
+                    self.devices, certificate.subject, partial(upkeep.expired, serial_number=number, at=at), at=at
+                )
             return
-        current: Versioned[CertificateRecord] | None = known
-        for _ in range(_ATTEMPTS):
-            if current is None or current.record.state is not CertificateState.ACTIVE:
-                return
-            expired = current.record.changed(state=CertificateState.EXPIRED)
-            if await self.certificates.try_replace(current, expired) is not None:
-                return
-            current = await self.certificates.get(known.record.serial_number)
-        raise Overtaken(f"certificate {known.record.serial_number} is being changed by others")
+
+        def expired(present: CertificateRecord) -> CertificateRecord:
+            ends = present.state is CertificateState.ACTIVE
+            return present.changed(state=CertificateState.EXPIRED) if ends else present
+
+        await change_certificate(self.certificates, number, expired)

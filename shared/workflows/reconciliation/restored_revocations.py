@@ -17,9 +17,10 @@ from shared.domain.authority_acts import Wanted, decided
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.restoration import CAUSE, found_revoked, of_nobody
 from shared.domain.words import CertificateKind, RevocationReason
-from shared.errors import Conflict, Deferred, Overtaken, Rejected
+from shared.errors import Conflict, Deferred, Rejected
 from shared.pki.list_checks import ListedCertificate, listed_certificates
 from shared.workflows.authorities.changes import change as change_authority
+from shared.workflows.authorities.changes import change_certificate
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.many import AT_ONCE, in_parts
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
     type Listed = tuple[str, ListedCertificate]
     """The name of a CA, and what its list says of a certificate."""
-
-_ATTEMPTS = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,18 +157,17 @@ class RestoredRevocations:
         Raises:
             Overtaken: others keep changing it.
         """
-        for _ in range(_ATTEMPTS):
-            known = await self.certificates.get(listed.serial_number)
-            if known is None or known.record.state is CertificateState.REVOKED:
-                return
-            revoked = known.record.changed(
+
+        def revoked(present: CertificateRecord) -> CertificateRecord:
+            if present.state is CertificateState.REVOKED:
+                return present
+            return present.changed(
                 state=CertificateState.REVOKED,
                 revoked_at=listed.revoked_at,
                 revocation_reason=RevocationReason(listed.reason),
             )
-            if await self.certificates.try_replace(known, revoked) is not None:
-                return
-        raise Overtaken(f"the row of certificate {listed.serial_number} is being changed by others")
+
+        await change_certificate(self.certificates, listed.serial_number, revoked)
 
     async def _revoke_of(
         self, registration_id: str, revoked: Listed, *, may_wait: bool, is_last: bool
