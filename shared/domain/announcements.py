@@ -74,10 +74,6 @@ class Renewed(Announced):
     assigned_hub: str
 
 
-ANNOUNCED: tuple[type[Announced], ...] = (Issued, Revoked, Reinstated, Renewed)
-"""All of them."""
-
-
 class Announcement(Part):
     """An event that becomes true when the services are as wanted; ``actor`` is who asked for what it tells.
 
