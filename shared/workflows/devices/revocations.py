@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.answers_devices import RevocationPreview
 from shared.contracts.devices import AuthorityRevocation, MemberRevocation, RevocationAction, RevocationRequest
 from shared.contracts.messages import Queue
-from shared.contracts.plans import RevocationPlan as PlanAnswer
+from shared.contracts.plans import RevocationPlan
 from shared.domain import revocation
 from shared.domain.repetition import Concerned, check_repeated, is_to_be_repeated
 from shared.domain.requests import Progress, advanced
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
-    from shared.domain.revocation_plans import RevocationPlan
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.directory import Directory
@@ -143,35 +142,26 @@ class Revocations:
         plan = await self._plan(by_hub, together=together, per_minute=request.per_minute)
         to_be_repeated = request.is_of_many and is_to_be_repeated(Concerned("", plan.devices), self.unrepeated)
         return RevocationPreview(
-            action=request.action,
-            target=request.target,
-            repeat_devices=to_be_repeated,
-            devices=plan.devices,
-            hubs=dict(plan.hubs),
-            dps_calls=plan.dps_calls,
-            hub_calls=plan.hub_calls,
-            hubs_shut_after_minutes=round(plan.hubs_shut, 2),
-            done_after_minutes=round(plan.done, 2),
-            per_minute=plan.per_minute,
+            action=request.action, target=request.target, repeat_devices=to_be_repeated, **dict(plan)
         )
 
-    async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> PlanAnswer:
+    async def foresee_authorities(self, authorities: Iterable[str], *, per_minute: int | None = None) -> RevocationPlan:
         """Say what it would take to revoke all devices with a certificate of some CAs, so many a minute."""
         by_hub = await self.members.of_authorities(authorities)
-        plan = await self._plan(by_hub, together=True, per_minute=per_minute)
-        return PlanAnswer(
-            devices=plan.devices,
-            hubs=dict(plan.hubs),
-            dps_calls=plan.dps_calls,
-            hub_calls=plan.hub_calls,
-            hubs_shut_after_minutes=round(plan.hubs_shut, 2),
-            done_after_minutes=round(plan.done, 2),
-            per_minute=plan.per_minute,
-        )
+        return await self._plan(by_hub, together=True, per_minute=per_minute)
 
     async def _plan(self, by_hub: Mapping[str, int], *, together: bool, per_minute: int | None) -> RevocationPlan:
         linked = await self.linked.names()
-        return plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=per_minute, linked=linked)
+        plan = plan_for(by_hub, together=together, hub_units=self.hub_units, per_minute=per_minute, linked=linked)
+        return RevocationPlan(
+            devices=plan.devices,
+            hubs=dict(plan.hubs),
+            dps_calls=plan.dps_calls,
+            hub_calls=plan.hub_calls,
+            hubs_shut_after_minutes=round(plan.hubs_shut, 2),
+            done_after_minutes=round(plan.done, 2),
+            per_minute=plan.per_minute,
+        )
 
     async def _hub_of(self, request: RevocationRequest) -> str:
         name = request.registration_id or await self._owner(request.serial_number or "")
