@@ -128,6 +128,7 @@ def test_the_responders_certificate_is_linted(algorithm: KeyAlgorithm) -> None:
             wire.OCSPResponseStatus.UNAUTHORIZED,
         ),
     ],
+    ids=["empty", "5000 octets", "long nonce", "certificate of another CA"],
 )
 def test_what_can_not_be_answered_is_named(content: bytes, status: wire.OCSPResponseStatus) -> None:
     """A malformed request and one about another CA get the status that RFC 6960 has for it."""

@@ -228,6 +228,21 @@ ON_P256 = der.sequence(EC, P256)
          f"the key is of another kind (1.2.840.10040.4.1); {SUPPORTED}"),
         (b"\x30\x03\x02", "the public key is not a SubjectPublicKeyInfo in DER"),
     ],
+    ids=[
+        "not on the curve",
+        "point at infinity",
+        "short point",
+        "parameters spelled out",
+        "NULL for the curve",
+        "no curve",
+        "unknown curve",
+        "exponent 1",
+        "even exponent",
+        "modulus 0",
+        "RSA key without its sequence",
+        "DSA",
+        "cut off",
+    ],
 )  # fmt: skip
 def test_what_is_not_a_key_is_refused_in_words(info: bytes, message: str) -> None:
     """What cryptography does not load is explained by what it holds, and not by the library's text."""
