@@ -11,6 +11,7 @@ import pytest
 from shared.log_lines import ABOUT
 from shared.telemetry.metrics import METRICS
 from tests.infra.bicep import INFRA
+from tests.sources import sources
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "operate.md").read_text(encoding="utf-8")
@@ -21,11 +22,7 @@ RUNBOOKS = {
     each.partition("\n")[0]: each
     for each in PAGE.partition("\n## Alerts\n")[2].partition("\n## ")[0].split("\n### ")[1:]
 }
-SOURCES = "\n".join(
-    path.read_text(encoding="utf-8")
-    for folder in ("shared", "triggers")
-    for path in (REPOSITORY / folder).rglob("*.py")
-)
+SOURCES = "\n".join(sources("shared", "triggers").values())
 COLUMNS = {
     # "Azure Monitor Logs reference", table AppMetrics
     "AppMetrics": {"AppRoleName", "ItemCount", "Max", "Min", "Name", "Properties", "Sum", "TimeGenerated"},

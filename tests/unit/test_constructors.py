@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sources import sources
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-WORKFLOWS = Path(__file__).parents[2] / "shared" / "workflows"
 
 
 def positional(tree: ast.AST) -> Iterator[str]:
@@ -39,8 +38,8 @@ def _takes_by_place(function: ast.FunctionDef) -> bool:
 
 
 def test_a_constructor_of_the_workflows_takes_its_arguments_by_their_names() -> None:
-    files = sorted(WORKFLOWS.rglob("*.py"))
-    found = {str(file.relative_to(WORKFLOWS)): [*positional(ast.parse(file.read_text()))] for file in files}
+    files = sources("shared/workflows")
+    found = {name: [*positional(ast.parse(source))] for name, source in files.items()}
     assert len(files) > 100, "the workflows are where they are looked for"
     assert {name: classes for name, classes in found.items() if classes} == {}
 

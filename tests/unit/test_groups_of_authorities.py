@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState, Rollover, RolloverState, having
 from shared.ledger.groups import Groups
+from tests.sources import sources
 from tests.unit.fakes import FakeTable
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
-SHARED = Path(__file__).parents[2] / "shared"
 
 
 def group(name: str, issuer: str = "ca-1", state: GroupState = GroupState.ENABLED, **more: object) -> GroupRecord:
@@ -53,12 +52,12 @@ async def test_a_group_has_its_issuing_cas_past_present_and_to_come_and_a_delete
 def test_nobody_else_looks_through_the_cas_of_groups() -> None:
     """``each.authorities`` in a comprehension with a condition, or in a loop, would be a rule of its own."""
     looking = {
-        str(file.relative_to(SHARED))
-        for file in SHARED.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        path
+        for path, source in sources("shared").items()
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.comprehension)
         for test in node.ifs
         for part in ast.walk(test)
         if isinstance(part, ast.Attribute) and part.attr == "authorities" and isinstance(part.value, ast.Name)
     }
-    assert looking == {"domain/groups.py"}
+    assert looking == {"shared/domain/groups.py"}

@@ -6,17 +6,15 @@ The type checker can't see it: mypy has no check for an answer that is not used,
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sources import modules
 from tests.unit.reaching import Code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-ROOT = Path(__file__).parents[2]
 
 STORES = ("shared.ledger.", "shared.ports.rows.", "shared.ports.blobs.")
 """Where guarded writes are declared. Each answers by ``False`` or ``None`` if it was overtaken."""
@@ -51,11 +49,6 @@ def unasked(code: Code, module: str, source: str) -> Iterator[str]:
             yield f"{first}: {lines[first - 1].strip()}"
 
 
-def sources() -> dict[str, str]:
-    files = [file for folder in ("shared", "triggers") for file in sorted((ROOT / folder).rglob("*.py"))]
-    return {".".join(file.relative_to(ROOT).with_suffix("").parts): file.read_text() for file in files}
-
-
 def judged(files: Mapping[str, str]) -> dict[str, list[str]]:
     code = Code({module: ast.parse(source) for module, source in files.items()})
     found = {module: [*unasked(code, module, source)] for module, source in files.items()}
@@ -64,7 +57,7 @@ def judged(files: Mapping[str, str]) -> dict[str, list[str]]:
 
 def test_who_does_not_ask_whether_a_guarded_write_has_won_says_why() -> None:
     """It is written ``_ = await ...``, with a comment on its line or on the one above."""
-    files = sources()
+    files = modules("shared", "triggers")
     assert len(files) > 400, "the app is where it is looked for"
     assert judged(files) == {}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from devstack.telemetry_page import PAGE, with_table
 from shared.telemetry.metrics import METRICS, QUEUE_AGE, Kind, Metric, received
 from tests.measured import ALERTS, Kept
+from tests.sources import sources
 
-REPOSITORY = Path(__file__).parents[2]
 BY_NAME = {each.name: each for each in METRICS}
 UCUM = {"s", "d"}
 
@@ -87,10 +86,11 @@ def test_there_is_an_alert_for_each_condition_that_an_operator_must_know() -> No
 def test_every_client_of_azure_tells_of_its_calls() -> None:
     """Each is given a transport that does; azure-iot-hub, which takes none, is given a hook."""
     made: dict[str, bool] = {}
-    for path in (REPOSITORY / "shared" / "adapters").glob("*.py"):
-        for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    adapters = sources("shared/adapters")
+    for source in adapters.values():
+        for each in ast.walk(ast.parse(source)):
             if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id.endswith("Client"):
                 made[each.func.id] = any(keyword.arg == "transport" for keyword in each.keywords)
     assert len(made) >= 9
     assert [name for name, told in made.items() if not told] == []
-    assert "hooks.append(telling(" in (REPOSITORY / "shared" / "adapters" / "iot_hub.py").read_text(encoding="utf-8")
+    assert "hooks.append(telling(" in adapters["shared/adapters/iot_hub.py"]

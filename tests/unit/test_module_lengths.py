@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from tests.side_by_side import REPOSITORY
+from tests.sources import sources
 
 LIMIT = 400
 
 
 def test_no_module_of_the_app_has_more_than_400_lines() -> None:
     """One that needs more is about more than one thing: divide it by what its parts are about."""
-    lengths = {
-        str(file.relative_to(REPOSITORY)): len(file.read_text().splitlines())
-        for folder in ("shared", "triggers")
-        for file in REPOSITORY.joinpath(folder).rglob("*.py")
-    }
+    lengths = {path: len(source.splitlines()) for path, source in sources("shared", "triggers").items()}
     assert len(lengths) > 100, "the app is where it is looked for"
     assert {name: lines for name, lines in lengths.items() if lines > LIMIT} == {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devstack import functions_host, package
+from tests.sources import sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,13 +62,12 @@ def test_the_package_has_the_app_and_nothing_else(built: Path) -> None:
 
 def test_one_adapter_alone_knows_what_keeps_the_app_from_the_next_python() -> None:
     """azure-iot-hub brings uamqp, which has no wheel for Python 3.14; docs/facts.md says what it is needed for."""
-    sources = [path for folder in ("shared", "triggers") for path in (REPOSITORY / folder).rglob("*.py")]
     found = {
-        path.name
-        for path in sources
-        if re.search(r"^\s*(from|import) (azure\.iot\.hub|uamqp)\b", path.read_text("utf-8"), re.MULTILINE)
+        path
+        for path, source in sources("shared", "triggers").items()
+        if re.search(r"^\s*(from|import) (azure\.iot\.hub|uamqp)\b", source, re.MULTILINE)
     }
-    assert found == {"iot_hub.py"}
+    assert found == {"shared/adapters/iot_hub.py"}
 
 
 def test_the_same_files_make_the_same_package(built: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import sources
+
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
     *REPOSITORY.glob("*.md"),
@@ -39,9 +41,9 @@ def inverted_in(source: str) -> list[str]:
 def test_what_the_code_says_is_said_in_the_usual_words(folder: str) -> None:
     """Say that 'x' is not a valid id, and that the order 'x' does not exist."""
     found = {
-        str(path.relative_to(REPOSITORY)): texts
-        for path in (REPOSITORY / folder).rglob("*.py")
-        if "tests" not in path.parts and (texts := inverted_in(path.read_text(encoding="utf-8")))
+        path: texts
+        for path, source in sources(folder).items()
+        if "/tests/" not in path and (texts := inverted_in(source))
     }
     assert found == {}
 
@@ -67,10 +69,9 @@ def named_in(source: str) -> list[str]:
 
 def test_only_what_pki_signs_with_is_called_an_issuer() -> None:
     """What signs is a certificate authority everywhere else; ``issuer`` is a field that has a CA's name."""
-    files = [path for folder in ("shared", "triggers") for path in (REPOSITORY / folder).rglob("*.py")]
-    elsewhere = [path for path in files if "pki" not in path.parts]
+    elsewhere = {path: source for path, source in sources("shared", "triggers").items() if "/pki/" not in path}
     assert len(elsewhere) > 100
-    names = {path.stem for path in elsewhere} | {name for path in elsewhere for name in named_in(path.read_text())}
+    names = {Path(path).stem for path in elsewhere} | {name for each in elsewhere.values() for name in named_in(each)}
     assert {name for name in names if "issuer" in name.lower()} == set()
     assert named_in("class IssuerName: pass\ntype Issuers = list[str]\nIssuerId = str\n_ISSUER = 0\n") == [
         "IssuerName",

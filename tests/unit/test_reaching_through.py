@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
+from tests.sources import modules
 from tests.unit.reaching import Code
-
-ROOT = Path(__file__).parents[2]
 
 RECORDS = {
     "shared.clients.Clients": "the clients that were opened, which it closes together",
@@ -18,14 +16,10 @@ RECORDS = {
 """Records, whatever is awaited of them, and why."""
 
 
-def modules(*folders: str) -> dict[str, ast.Module]:
-    files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
-    return {".".join(file.relative_to(ROOT).with_suffix("").parts): ast.parse(file.read_text()) for file in files}
-
-
 def test_no_workflow_reaches_through_another_for_a_third() -> None:
     """What it needs it is given by its constructor, or the one in the middle does it."""
-    code, wanted = Code(modules("shared"), records=RECORDS), [*modules("shared/workflows"), "shared.services"]
+    trees = {module: ast.parse(source) for module, source in modules("shared").items()}
+    code, wanted = Code(trees, records=RECORDS), [*modules("shared/workflows"), "shared.services"]
     assert len(wanted) > 100, "the workflows are where they are looked for"
     found = {module: code.reached(module) for module in wanted}
     assert {module: places for module, places in found.items() if places} == {}

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
 
-from tests.side_by_side import REPOSITORY
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.sources import sources
 
 SIGNING = {
     "shared/workflows/authorities/issuance.py",
@@ -17,10 +13,10 @@ SIGNING = {
 }
 
 
-def _signs(path: Path) -> bool:
+def _signs(source: str) -> bool:
     names = {
         (node.module, alias.name)
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -29,10 +25,6 @@ def _signs(path: Path) -> bool:
 
 def test_each_module_that_signs_certificates_or_lists_appends_to_the_log() -> None:
     """Whoever adds another one has it log, and names it here."""
-    found = {
-        str(path.relative_to(REPOSITORY)): path.read_text()
-        for path in (REPOSITORY / "shared").rglob("*.py")
-        if "pki" not in path.parts and _signs(path)
-    }
+    found = {path: source for path, source in sources("shared").items() if "/pki/" not in path and _signs(source)}
     assert set(found) == SIGNING
     assert [name for name, source in found.items() if "await self.log.append(" not in source] == []
