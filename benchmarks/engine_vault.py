@@ -7,7 +7,6 @@ import contextlib
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,10 @@ from azure.identity import ManagedIdentityCredential
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from benchmarks.engine_world import authority
+from benchmarks.engine_world import issuing_ca
 from benchmarks.measuring import Figure, interleaved, timed
 from emulator.tests.running import emulator_process, own_address
 from shared.adapters.vault import Ownership, VaultKeys
-from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import remote_key
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def custody(world: World, *, quick: bool) -> list[Figure]:
     with emulated_vault() as keys, ThreadPoolExecutor(CALLERS) as pool:
         key_id, public_key = asyncio.run(keys.get_or_create("bench", "EC-P256"))
         far = remote_key(public_key, partial(keys.sign_digest, key_id))
-        distant = authority("line-2", world.root, issuing_profile(), world.now - timedelta(hours=1), far)
+        distant = issuing_ca("line-2", world.root, world.now, far)
         digest = b"\0" * 32
         local = world.issuing.signing_key
         prehashed = ec.ECDSA(utils.Prehashed(hashes.SHA256()))

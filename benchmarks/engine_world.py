@@ -14,14 +14,15 @@ from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 from shared.pki.bundles import PKCS12_ROUNDS, Packed, new_password, pack
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuance import issue, new_serial_number, prepare
-from shared.pki.issuers import Issuer
-from shared.pki.profiles import Profile, device_profile, issuing_profile, root_profile
+from shared.pki.profiles import device_profile, issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
+from tests.pki.hierarchy import signing_with
 
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from shared.pki.issuers import Issuer
     from shared.pki.signing_keys import PrivateKey
 
 NAME = "press-000001"
@@ -29,20 +30,9 @@ URLS = DistributionPoints("http://pki.example.com/line-1.crl", "http://pki.examp
 _PROFILE = device_profile()
 
 
-def authority(name: str, parent: Issuer | None, profile: Profile, now: datetime, key: PrivateKey) -> Issuer:
-    """Make a CA that signs with the given key."""
-    prepared = prepare(
-        profile,
-        subject=Subject(name, "Example", "US"),
-        public_key=key.public_key(),
-        issuer=parent,
-        signing_key=None if parent else key,
-        serial_number=new_serial_number(),
-        now=now,
-        urls=URLS,
-    )
-    certificate = issue(prepared, parent)
-    return Issuer(certificate, key, (certificate, *(parent.chain if parent else ())))
+def issuing_ca(name: str, root: Issuer, now: datetime, key: PrivateKey) -> Issuer:
+    """Make an issuing CA of an hour ago."""
+    return signing_with(key, name, root, issuing_profile(), now=now - timedelta(hours=1), urls=URLS)
 
 
 @dataclass(frozen=True)
@@ -68,8 +58,8 @@ class World:
         """Make it."""
         now = datetime.now(UTC)
         keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
-        root = authority("root", None, root_profile(), now - timedelta(days=1), keys[0])
-        issuing = authority("line-1", root, issuing_profile(), now - timedelta(hours=1), keys[1])
+        root = signing_with(keys[0], "root", None, root_profile(), now=now - timedelta(days=1), urls=URLS)
+        issuing = issuing_ca("line-1", root, now, keys[1])
         return cls(root, issuing, keys[2], _issued(keys[2], issuing, now), now)
 
     def floor(self) -> None:

@@ -77,19 +77,31 @@ def certificate_authority(
 ) -> Issuer:
     """Make a CA whose key signs far away."""
     key = generate_key(algorithm)
-    far = remote_key(key.public_key(), vault_of(key))
+    return signing_with(remote_key(key.public_key(), vault_of(key)), name, parent, profile, now=now)
+
+
+def signing_with(
+    key: PrivateKey,
+    name: str,
+    parent: Issuer | None,
+    profile: Profile,
+    *,
+    now: datetime,
+    urls: DistributionPoints = URLS,
+) -> Issuer:
+    """Make a CA that signs with a key."""
     prepared = prepare(
         profile,
         subject=Subject(name, "Example", "US"),
         public_key=key.public_key(),
         issuer=parent,
-        signing_key=None if parent else far,
+        signing_key=None if parent else key,
         serial_number=new_serial_number(),
         now=now,
-        urls=URLS,
+        urls=urls,
     )
     certificate = issue(prepared, parent)
-    return Issuer(certificate, far, (certificate, *(parent.chain if parent else ())))
+    return Issuer(certificate, key, (certificate, *(parent.chain if parent else ())))
 
 
 def hierarchy(algorithm: KeyAlgorithm = KeyAlgorithm.EC_P256) -> Hierarchy:
