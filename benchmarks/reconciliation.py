@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tests.world.fleet import Shape
 from tests.world.fleet_walk import walk
@@ -33,7 +34,7 @@ def main(devices: int = DEVICES) -> None:
     print("| fleet | hours | DPS | queries | reads | vault | refused | found |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, shape in FLEETS.items():
-        done = asyncio.run(walk(Shape(**{**_fields(shape), "devices": devices})))
+        done = asyncio.run(walk(replace(shape, devices=devices)))
         quotas = ("dps.operations", "iot_hub.queries", "iot_hub.registry", "key_vault.transactions")
         shown = [f"{done.fleet.quotas.calls[each]:,} ({done.used(each):.1%})" for each in quotas]
         found = ", ".join(f"{kind} {count:,}" for kind, count in done.record.found.items()) or "-"
@@ -41,10 +42,6 @@ def main(devices: int = DEVICES) -> None:
             f"| {name} | {done.hours:.1f} | {' | '.join(shown)} | {done.fleet.quotas.refused} | {found} |", flush=True
         )
         print(f"walked in {done.seconds:.0f} s", file=sys.stderr)
-
-
-def _fields(shape: Shape) -> dict[str, Any]:
-    return {name: getattr(shape, name) for name in Shape.__slots__}
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from tests.world.authority_services import DpsPlaces, PublishedBlobs
 from tests.world.conductor import RestlessError
 from tests.world.trace import Watched
 from tests.world.vault import Threads, Vault
-from tests.world.world import DEVICE, GROUP, SETTINGS, Authorities, InPlace, LeftToTimer, NotWrittenDown, World
+from tests.world.world import DEVICE, GROUP, SETTINGS, InPlace, LeftToTimer, NotWrittenDown, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -77,10 +77,6 @@ def _reason(entry: x509.RevokedCertificate) -> str:
         return entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value
     except x509.ExtensionNotFound:
         return "unspecified"
-
-
-class Signatures(Authorities):
-    """What the issuing CAs have signed for devices; the CAs themselves are the app's own."""
 
 
 class LoggedDevices(services.Log):
@@ -217,7 +213,6 @@ class RestoredWorld(World):
 
     provisioning_kind: ClassVar[type[services.Provisioning]] = ProvisioningByCertificates
     seen_at_once: ClassVar[frozenset[str]] = frozenset()
-    authorities_kind = Signatures
     blobs_kind = PublishedBlobs
     blobs: PublishedBlobs
 

@@ -92,17 +92,8 @@ class Vault:
 
     def copied(self, twin: Vault) -> None:
         """Give a twin, which is empty, what is here."""
-        for mine, its in ((self.keys, twin.keys), (self.former, twin.former), (self.written, twin.written)):
-            its.update(mine)  # type: ignore[arg-type]
-        for name, tags in self.tagged.items():
-            twin.tagged[name] = dict(tags)
-        for ours, theirs in (
-            (self.disabled, twin.disabled),
-            (self.foreign, twin.foreign),
-            (self.deleted, twin.deleted),
-            (self.silent, twin.silent),
-        ):
-            theirs.update(ours)
+        for name in ("keys", "former", "written", "tagged", "disabled", "foreign", "deleted", "silent"):
+            getattr(twin, name).update(getattr(self, name))
 
     # --- what others do in it ---
 
