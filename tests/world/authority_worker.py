@@ -1,21 +1,15 @@
-"""What one worker holds of the CAs' workflows."""
+"""What one worker holds of the CAs' workflows, wired as the app wires them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from shared.workflows.authorities.acts import AuthorityActs
-from shared.workflows.authorities.certifying import AuthorityCertifying
-from shared.workflows.authorities.convergence import AuthorityConverger
-from shared.workflows.authorities.creation import AuthorityCreation
-from shared.workflows.authorities.endings import AuthorityEndings
-from shared.workflows.authorities.installation import AuthorityInstallation
 from shared.workflows.authorities.issuance import Issuance
 from shared.workflows.authorities.loading import CertificateAuthorities
-from shared.workflows.authorities.making import AuthorityMaking
 from shared.workflows.authorities.possession import Possession
-from shared.workflows.authorities.reach import AuthorityReach
+from shared.workflows.authorities.wiring import authority_workflows
 from tests.world.approving import approvals
 from tests.world.services import Log
 from tests.world.storage import Table
@@ -63,67 +57,30 @@ class Worker:
     epochs: Epochs | None = None
 
     def __post_init__(self) -> None:
-        kept: dict[str, Any] = {"records": self.records, "settings": self.settings, "clock": self.clock}
-        self.authorities = CertificateAuthorities(keys=self.keys, epochs=self.epochs, **kept)
+        kept: dict[str, Any] = {"keys": self.keys, "settings": self.settings, "clock": self.clock}
+        self.authorities = CertificateAuthorities(records=self.records, epochs=self.epochs, **kept)
         self.lists = self.lists_of(self.authorities)
         self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock, log=self.log)
         self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
-        self.making = AuthorityMaking(
+        self.approvals = approvals(self.approval_rows, self.outbox, self.clock, self.wanted, {})
+        ledger: Any = SimpleNamespace(
+            authorities=self.records,
             public_keys=self.public_keys,
-            authorities=self.authorities,
-            keys=self.keys,
-            issuance=self.issuance,
-            possession=self.possession,
-            **kept,
-        )
-        self.reach = AuthorityReach(
-            records=self.records,
             certificates=self.certificates,
+            expiry=self.expiry,
             groups=self.groups,
             devices=self.devices,
-            clock=self.clock,
         )
-        self.endings = AuthorityEndings(
-            records=self.records,
-            requests=self.requests,
-            certificates=self.certificates,
-            devices=self.devices,
-            reach=self.reach,
-            possession=self.possession,
-            lists=self.lists,
-            expiry=self.expiry,
-            outbox=self.outbox,
-            settings=self.settings,
-            clock=self.clock,
-        )
-        self.converger = AuthorityConverger(
-            endings=self.endings,
-            certificates=self.certificates,
-            expiry=self.expiry,
-            keys=self.keys,
-            making=self.making,
+        made = authority_workflows(
+            ledger,
+            authorities=self.authorities,
+            issuance=self.issuance,
             possession=self.possession,
             lists=self.lists,
             outbox=self.outbox,
-            check_ledger=self.authorities.check_ledger,
-            **kept,
-        )
-        self.acts = AuthorityActs(
             requests=self.requests,
-            certificates=self.certificates,
-            reach=self.reach,
-            converger=self.converger,
-            certifying=AuthorityCertifying(
-                authorities=self.authorities, keys=self.keys, issuance=self.issuance, reach=self.reach, **kept
-            ),
-            outbox=self.outbox,
+            approvals=self.approvals,
             **kept,
         )
-        acts: dict[str, Any] = {
-            "keys": self.keys, "possession": self.possession, "converger": self.converger, **kept
-        }  # fmt: skip
-        self.creation = AuthorityCreation(authorities=self.authorities, **acts)
-        self.approvals = approvals(self.approval_rows, self.outbox, self.clock, self.wanted, {})
-        self.installation = AuthorityInstallation(
-            public_keys=self.public_keys, opening=self.opening, approvals=self.approvals, **acts
-        )
+        self.converger, self.creation, self.acts, self.reach = made.converger, made.creation, made.acts, made.acts.reach
+        self.installation = replace(made.installation, opening=self.opening)
