@@ -112,6 +112,23 @@ class Killed(BaseException):
     """What a process ends of: nothing in it gets to handle this."""
 
 
+def kill(owner: Any, name: str, *, when: str) -> None:
+    """Have the worker killed once, before or after a call, or lose the answer to it."""
+    real, is_over = getattr(owner, name), False
+
+    async def killing(*args: Any, **named: Any) -> Any:
+        nonlocal is_over
+        if is_over:
+            return await real(*args, **named)
+        is_over = True
+        if when == "before":
+            raise Killed
+        await real(*args, **named)
+        raise Killed if when == "after" else ConnectionError(f"the answer to {name} is lost")
+
+    setattr(owner, name, killing)
+
+
 @dataclass
 class Trap:
     """Kills after so many steps; ``None`` for never."""

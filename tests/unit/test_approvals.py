@@ -29,17 +29,13 @@ from shared.workflows.intake.deliveries import once
 from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.requests import Part, part_for
-from tests.unit.fakes import FakeQueues, FakeTable
+from tests.unit.fakes import FakeQueues, FakeTable, Killed, Trap
 from tests.world.approving import ADA, BOB, approvals
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GROUPS, REVOCATIONS = Queue.ENROLLMENT_GROUP_REQUESTS, Queue.REVOCATION_REQUESTS
 DELETION = parse(EnrollmentGroupRequest, {"requestId": "g-1", "enrollmentGroup": "line-1", "action": "delete"})
 GROUP = parse(RevocationRequest, {"requestId": "r-1", "enrollmentGroup": "line-1", "reason": "keyCompromise"})
-
-
-class Killed(BaseException):
-    """The worker is gone."""
 
 
 @dataclass
@@ -468,14 +464,8 @@ async def test_the_parts_of_a_request_that_was_approved_need_nobody_else() -> No
 @pytest.mark.parametrize("step", range(1, 30))
 async def test_a_worker_that_is_killed_at_any_write_leaves_nothing_lost_and_nothing_done_twice(step: int) -> None:
     """The first looks, the decision and the deed: after each write the worker may be gone, and another one goes on."""
-    scene, left = Scene(), [step]
-
-    def trap() -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-
-    scene.table.step = scene.kept.step = scene.queues.step = trap
+    scene = Scene()
+    scene.table.step = scene.kept.step = scene.queues.step = Trap(after=step).step
     identifier = ""
     for _ in range(3):
         with suppress(Killed):

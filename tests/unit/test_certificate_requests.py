@@ -18,6 +18,7 @@ from shared.errors import Conflict, Overtaken, Rejected
 from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.authorities import AuthorityScene
 from tests.unit.devices import DeviceScene, csr
+from tests.unit.fakes import Killed, kill
 
 
 @dataclass
@@ -167,27 +168,6 @@ async def test_a_device_that_can_not_be_had_is_refused_at_once() -> None:
         Conflict, match="name: 'press-1' is issued through request 'r1'; renew it, or revoke and delete"
     ):
         await scene.foresee("PRESS-1")
-
-
-class Killed(BaseException):
-    """The worker is killed here."""
-
-
-def kill(owner: Any, name: str, *, when: str) -> None:
-    """Have the worker killed once, before or after a call, or lose the answer to it."""
-    real, is_over = getattr(owner, name), False
-
-    async def killing(*args: Any, **named: Any) -> Any:
-        nonlocal is_over
-        if is_over:
-            return await real(*args, **named)
-        is_over = True
-        if when == "before":
-            raise Killed
-        await real(*args, **named)
-        raise Killed if when == "after" else ConnectionError(f"the answer to {name} is lost")
-
-    setattr(owner, name, killing)
 
 
 PROOF = ("proof", "verification", "A1", {"issuer": "dpsCa", "verificationCode": "A1"})

@@ -32,7 +32,7 @@ from shared.workflows.devices.wanted_certificates import (
 )
 from tests.pki.hierarchy import NOW
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
-from tests.unit.fakes import FakeBlobs, FakeTable
+from tests.unit.fakes import FakeBlobs, FakeTable, kill
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping, Sequence
@@ -271,17 +271,10 @@ async def test_a_device_that_others_keep_changing_gets_its_certificate_by_the_ne
 async def test_what_was_broken_off_is_carried_on() -> None:
     """An attempt that was killed after it had stored its bundle is committed by the next one, which signs nothing."""
     scene = DeviceScene()
-    create = scene.blobs.create
-
-    async def killed(*args: Any, **named: Any) -> bool:
-        await create(*args, **named)
-        raise ConnectionError("killed")
-
-    scene.blobs.create = killed  # type: ignore[method-assign]
+    kill(scene.blobs, "create", when="lost")
     with pytest.raises(ConnectionError):
         await issue(scene)
     [(_, name)] = scene.blobs.blobs
-    scene.blobs.create = create  # type: ignore[method-assign]
     device, issued = await issue(scene)
     assert device.record.bundle == name
     assert await scene.states() == [ACTIVE]
@@ -291,17 +284,10 @@ async def test_what_was_broken_off_is_carried_on() -> None:
 async def test_what_was_broken_off_too_long_ago_is_made_anew() -> None:
     """After a day it counts as never signed, and its CA may have been retired since: it is given up, with its bundle."""
     scene = DeviceScene()
-    create = scene.blobs.create
-
-    async def killed(*args: Any, **named: Any) -> bool:
-        await create(*args, **named)
-        raise ConnectionError("killed")
-
-    scene.blobs.create = killed  # type: ignore[method-assign]
+    kill(scene.blobs, "create", when="lost")
     with pytest.raises(ConnectionError):
         await issue(scene)
     [old] = await scene.serials()
-    scene.blobs.create = create  # type: ignore[method-assign]
     scene.now += timedelta(days=1, seconds=1)
     _, issued = await issue(scene)
     assert await scene.serials() == [issued.bundle.summary.serial_number] != [old]

@@ -17,6 +17,7 @@ from shared.contracts.base import example_of
 from shared.contracts.events import EVENTS, event
 from shared.domain.words import EventType
 from tests.pki.hierarchy import NOW
+from tests.unit.fakes import Killed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,10 +39,6 @@ def loaded() -> ModuleType:
 
 
 reader = loaded()
-
-
-class Killed(BaseException):
-    """What a process ends of."""
 
 
 @dataclass
