@@ -18,12 +18,12 @@ from tests.world.authority_acts import SCENES as AUTHORITY_SCENES
 from tests.world.authority_prover import AuthorityProof
 from tests.world.conductor import Conductor
 from tests.world.groups_prover import GroupProof
-from tests.world.prover import PASSED_OVER, RUNS, Proof, same_pauses
+from tests.world.prover import PASSED_OVER, RUNS, Conducted, Proof, Prover, same_pauses
 from tests.world.storage import Queues
 from tests.world.trace import Stretch, Trace, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tests.world.authority_world import AuthorityWorld
     from tests.world.storage import Queued
@@ -153,21 +153,26 @@ async def test_taking_a_message_meets_who_is_at_that_one_alone() -> None:
     assert len(receipts) == 3
 
 
+async def passed_over[W: Conducted](
+    proof: Prover[W], before: W, acts: tuple[str, str], end: Callable[[W], tuple[str, ...]]
+) -> int:
+    """Run each pause of the first act, and count those that end as another one, which stands for them."""
+    left, count, expected = 0, 0, tuple[str, ...]()
+    for step in range(await proof.length(before, acts[0]) + 1):
+        world = before.copy()
+        await proof._run(world, "", acts, (("a", step), ("b", None), ("a", None)))  # noqa: SLF001 - one run
+        if left:
+            assert end(world) == expected, f"after {step} steps"
+            left, count = left - 1, count + 1
+        else:
+            expected, left = end(world), world.conductor.trace.apart("a", "b", after=step)
+    return count
+
+
 @pytest.mark.parametrize(("scene", "first", "second"), PAIRS)
 async def test_what_is_passed_over_ends_as_what_is_run(scene: str, first: str, second: str) -> None:
     """Each pause of each act is run, and its end held against that of the pause that stands for it."""
-    before, steps = await SCENES[scene](), await Proof().length(await SCENES[scene](), first)
-    left, passed_over, expected = 0, 0, tuple[str, ...]()
-    for step in range(steps + 1):
-        world = before.copy()
-        await Proof()._run(world, "", (first, second), (("a", step), ("b", None), ("a", None)))  # noqa: SLF001 - one run
-        end = (ended(world), *(repr(world.conductor.outcome(actor)) for actor in "ab"))
-        if left:
-            assert end == expected, f"after {step} steps"
-            left, passed_over = left - 1, passed_over + 1
-        else:
-            expected, left = end, world.conductor.trace.apart("a", "b", after=step)
-    assert passed_over > 0
+    assert await passed_over(Proof(), await SCENES[scene](), (first, second), ended_with_outcomes) > 0
 
 
 @pytest.mark.parametrize(("scene", "first", "second"), PAIRS_IN_TURN)
@@ -180,7 +185,7 @@ async def test_what_is_passed_over_of_two_pauses_ends_as_what_is_run(scene: str,
         world = before.copy()
         plan = (("a", step), ("b", other), ("a", None), ("b", None))
         await proof._run(world, "", (first, second), plan)  # noqa: SLF001 - one run
-        end = (ended(world), *(repr(world.conductor.outcome(actor)) for actor in "ab"))
+        end = ended_with_outcomes(world)
         if (step, other) in stands_for:
             assert end == ends[stands_for[step, other]], f"after {step} and {other} steps"
             continue
@@ -202,18 +207,10 @@ async def test_what_is_passed_over_of_two_pauses_ends_as_what_is_run(scene: str,
     ],
 )
 async def test_what_is_passed_over_of_cas_ends_as_what_is_run(scene: str, first: str, second: str) -> None:
-    before, proof = await AUTHORITY_SCENES[scene](), AuthorityProof()
-    left, passed_over, expected = 0, 0, tuple[Any, ...]()
-    for step in range(await proof.length(before, first) + 1):
-        world = before.copy()
-        await proof._run(world, "", (first, second), (("a", step), ("b", None), ("a", None)))  # noqa: SLF001 - one run
-        end = (ended_of_authorities(world), *(_plain(repr(world.conductor.outcome(actor))) for actor in "ab"))
-        if left:
-            assert end == expected, f"after {step} steps"
-            left, passed_over = left - 1, passed_over + 1
-        else:
-            expected, left = end, world.conductor.trace.apart("a", "b", after=step)
-    assert passed_over > 0
+    def end(world: AuthorityWorld) -> tuple[str, ...]:
+        return ended_of_authorities(world), *map(_plain, outcomes(world))
+
+    assert await passed_over(AuthorityProof(), await AUTHORITY_SCENES[scene](), (first, second), end) > 0
 
 
 @pytest.mark.parametrize(
@@ -280,6 +277,15 @@ async def test_a_lost_answer_is_never_passed_over() -> None:
     kills, passed_over_kills = RUNS["broken off"] - told["broken off"], (PASSED_OVER - passed_over)["broken off"]
     assert kills + passed_over_kills == steps
     assert min(kills, passed_over_kills) > 0
+
+
+def outcomes(world: World | AuthorityWorld) -> tuple[str, ...]:
+    """Give what the two acts were ended by, if anything."""
+    return tuple(repr(world.conductor.outcome(actor)) for actor in "ab")
+
+
+def ended_with_outcomes(world: World) -> tuple[str, ...]:
+    return ended(world), *outcomes(world)
 
 
 def ended(world: World) -> str:
