@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ from shared.ledger.authorities import Authorities
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
 from shared.ledger.devices import Devices
-from shared.ledger.expiry import ExpiryIndex
 from shared.ledger.groups import Groups
 from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
+from shared.ledger.stores import Ledger
 from shared.threads import ThreadPool
 from shared.workflows.authorities.installation import OPENING
 from shared.workflows.authorities.keys import AuthorityKeys
@@ -108,10 +108,14 @@ class AuthorityScene:
                 Certificates(certificates=rows, revocations=FakeTable(), in_force=FakeTable()),
             )
         return Worker(
-            records=records,
-            public_keys=self.public_keys,
-            certificates=certificates,
-            expiry=ExpiryIndex(FakeTable()),
+            ledger=replace(
+                Ledger.of(lambda _: FakeTable(), clock=self.clock),
+                authorities=records,
+                public_keys=self.public_keys,
+                certificates=certificates,
+                groups=self.groups,
+                devices=self.devices,
+            ),
             keys=AuthorityKeys(vault=vault, computing=self.computing, log_key="evidence-log"),
             services=verifiers,
             lists_of=lambda _: lists,
@@ -119,8 +123,6 @@ class AuthorityScene:
             settings=self.settings,
             clock=self.clock,
             opening=self.opening,
-            groups=self.groups,
-            devices=self.devices,
             requests=self.requests,
             wanted=self.wanted,
             approval_rows=self.approval_rows,

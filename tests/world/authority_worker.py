@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from shared.workflows.authorities.issuance import Issuance
@@ -18,13 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from shared.domain.approvals import ApprovalAct
-    from shared.ledger.authorities import Authorities
-    from shared.ledger.certificates import Certificates
-    from shared.ledger.devices import Devices
-    from shared.ledger.expiry import ExpiryIndex
-    from shared.ledger.groups import Groups
-    from shared.ledger.public_keys import PublicKeys
     from shared.ledger.requests import Requests
+    from shared.ledger.stores import Ledger
     from shared.ports.evidence import EvidenceLog
     from shared.ports.lists import Lists
     from shared.threads import ThreadPool
@@ -37,10 +31,7 @@ if TYPE_CHECKING:
 class Worker:
     """What one worker holds of the CAs' workflows, with nothing loaded."""
 
-    records: Authorities
-    public_keys: PublicKeys
-    certificates: Certificates
-    expiry: ExpiryIndex
+    ledger: Ledger
     keys: AuthorityKeys
     services: Sequence[Any]
     lists_of: Callable[[CertificateAuthorities], Lists]
@@ -48,8 +39,6 @@ class Worker:
     settings: Any
     clock: Clock
     opening: ThreadPool
-    groups: Groups
-    devices: Devices
     requests: Requests
     log: EvidenceLog = field(default_factory=Log)
     wanted: Mapping[ApprovalAct, int] = field(default_factory=dict)
@@ -58,21 +47,13 @@ class Worker:
 
     def __post_init__(self) -> None:
         kept: dict[str, Any] = {"keys": self.keys, "settings": self.settings, "clock": self.clock}
-        self.authorities = CertificateAuthorities(records=self.records, epochs=self.epochs, **kept)
+        self.authorities = CertificateAuthorities(records=self.ledger.authorities, epochs=self.epochs, **kept)
         self.lists = self.lists_of(self.authorities)
-        self.issuance = Issuance(certificates=self.certificates, keys=self.keys, clock=self.clock, log=self.log)
+        self.issuance = Issuance(certificates=self.ledger.certificates, keys=self.keys, clock=self.clock, log=self.log)
         self.possession = Possession(authorities=self.authorities, issuance=self.issuance, services=self.services)
         self.approvals = approvals(self.approval_rows, self.outbox, self.clock, self.wanted, {})
-        ledger: Any = SimpleNamespace(
-            authorities=self.records,
-            public_keys=self.public_keys,
-            certificates=self.certificates,
-            expiry=self.expiry,
-            groups=self.groups,
-            devices=self.devices,
-        )
         made = authority_workflows(
-            ledger,
+            self.ledger,
             authorities=self.authorities,
             issuance=self.issuance,
             possession=self.possession,

@@ -25,23 +25,14 @@ from shared.domain.authorities import AuthorityAction, AuthorityRecord
 from shared.domain.certificates import CertificateRecord, RevocationRecord
 from shared.domain.words import CertificateKind, KeyCustody, RevocationReason
 from shared.errors import Deferred, Rejected
-from shared.ledger.authorities import Authorities
-from shared.ledger.certificates import Certificates
-from shared.ledger.changes import ChangeNotes
-from shared.ledger.devices import Devices
-from shared.ledger.expiry import ExpiryIndex
-from shared.ledger.groups import Groups
-from shared.ledger.public_keys import PublicKeys
 from shared.ledger.requests import Requests
+from shared.ledger.stores import Ledger
 from shared.pki.issuers import Issuer
 from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.certificate_requests import CertificateRequests
-from shared.workflows.groups.authorities import GroupAuthorities
-from shared.workflows.groups.checks import GroupChecks
-from shared.workflows.groups.convergence import GroupConverger
-from shared.workflows.groups.requests import EnrollmentGroups
+from shared.workflows.groups.wiring import group_workflows
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.status.revocation_lists import RevocationLists
 from tests.pki.foreign import KEY, authority
@@ -60,12 +51,16 @@ if TYPE_CHECKING:
 
     from shared.contracts.groups import GroupAction
     from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.groups.wiring import GroupWorkflows
 
 TABLES = (
     "issuers",
     "identities",
     "revocations",
     "inforce",
+    "orders",
+    "orderlines",
+    "rejections",
     "expiry",
     "groups",
     "publickeys",
@@ -134,12 +129,8 @@ class AuthorityWorld:
         self.blobs = PublishedBlobs(self.conductor)
         self.queues = Sent(self.conductor)
         self.log = Log(self.conductor)
-        self.records = Authorities(self.tables["issuers"])
-        self.certificates = Certificates(
-            certificates=self.tables["identities"],
-            revocations=self.tables["revocations"],
-            in_force=self.tables["inforce"],
-        )
+        self.ledger = Ledger.of(self.tables.__getitem__, clock=self.clock)
+        self.records, self.certificates = self.ledger.authorities, self.ledger.certificates
         self.settings: Any = SimpleNamespace(
             public_base_url=None,
             subject_organization="Example",
@@ -151,15 +142,8 @@ class AuthorityWorld:
             unrepeated_devices=10,
         )
         self.provisioning = Provisioning(self.conductor)
-        self.groups, self.requests = (
-            Groups(self.tables["groups"]),
-            Requests(self.tables["requests"], apart=self.tables["actrequests"]),
-        )
-        self.devices = Devices(
-            identities=self.tables["identities"],
-            unsettled=self.tables["unsettled"],
-            changes=ChangeNotes(self.tables["directory"], clock=self.clock),
-        )
+        self.groups, self.devices = self.ledger.groups, self.ledger.devices
+        self.requests = Requests(self.tables["requests"], apart=self.tables["actrequests"])
         self._watch()
 
     def _watch(self) -> None:
@@ -194,10 +178,7 @@ class AuthorityWorld:
         computing: Any = Computing(self.signed)
         opening: Any = _Opening()
         return Worker(
-            records=self.records,
-            public_keys=PublicKeys(self.tables["publickeys"]),
-            certificates=self.certificates,
-            expiry=ExpiryIndex(self.tables["expiry"]),
+            ledger=self.ledger,
             keys=AuthorityKeys(vault=self.vault, computing=computing),
             services=self.services,
             lists_of=self.lists,
@@ -205,47 +186,25 @@ class AuthorityWorld:
             settings=self.settings,
             clock=self.clock,
             opening=opening,
-            groups=self.groups,
-            devices=self.devices,
             requests=self.requests,
             log=self.log,
         )
 
-    def group_workflows(self) -> tuple[EnrollmentGroups, GroupConverger]:
+    def group_workflows(self) -> GroupWorkflows:
         """Give the workflows of groups, on a worker that has nothing loaded."""
-        worker, dps = self.worker(), self.provisioning
-        group_authorities = GroupAuthorities(
-            groups=self.groups,
+        worker = self.worker()
+        return group_workflows(
+            self.ledger,
+            requests=self.requests,
             authorities=worker.authorities,
             creation=worker.creation,
             possession=worker.possession,
+            provisioning=self.provisioning,
             resource=None,
-            settings=self.settings,
-        )
-        converger = GroupConverger(
-            groups=self.groups,
-            authorities=worker.authorities,
-            creation=worker.creation,
-            provisioning=dps,
             outbox=worker.outbox,
+            settings=self.settings,
             clock=self.clock,
         )
-        checks = GroupChecks(
-            groups=self.groups,
-            authorities=worker.authorities,
-            group_authorities=group_authorities,
-            provisioning=dps,
-            resource=None,
-        )
-        requests = EnrollmentGroups(
-            groups=self.groups,
-            requests=self.requests,
-            checks=checks,
-            converger=converger,
-            check_ledger=worker.authorities.check_ledger,
-            clock=self.clock,
-        )
-        return requests, converger
 
     def lists(self, authorities: CertificateAuthorities) -> RevocationLists:
         """Give what makes lists."""
@@ -314,7 +273,7 @@ class AuthorityWorld:
             for message in [each for each in self.messages.values() if not each.done]:
                 await self.attempt(message)
             await self.worker().converger.sweep()
-            await self.group_workflows()[1].sweep(older_than=timedelta(minutes=1))
+            await self.group_workflows().converger.sweep(older_than=timedelta(minutes=1))
             if self._writes() == before:
                 if self.now >= end:
                     return
@@ -334,8 +293,7 @@ class AuthorityWorld:
         await self.worker().acts.carry_out(parse(AuthorityAct, data))
 
     async def _about_group(self, data: dict[str, Any]) -> None:
-        requests, _ = self.group_workflows()
-        await requests.carry_out(parse(EnrollmentGroupRequest, data), asked_at=self.now)
+        await self.group_workflows().requests.carry_out(parse(EnrollmentGroupRequest, data), asked_at=self.now)
 
     def _writes(self) -> tuple[int, ...]:
         """Count what was written, but for what a message writes that only waits."""
@@ -400,8 +358,7 @@ class AuthorityWorld:
 
     async def group(self, action: GroupAction, request_id: str) -> None:
         """Carry out a request about the group."""
-        requests, _ = self.group_workflows()
-        await requests.carry_out(
+        await self.group_workflows().requests.carry_out(
             EnrollmentGroupRequest(request_id=request_id, enrollment_group=GROUP, action=action), asked_at=self.now
         )
 
