@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey
     from shared.services import Services
     from shared.workflows.devices.assignments import Assignments
-    from shared.workflows.devices.automatic_renewals import AutomaticRenewals
     from shared.workflows.devices.bundles import Bundles
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.directory import DeviceDirectory
@@ -340,10 +339,6 @@ class DeviceScene:
     @property
     def sweep(self) -> ExpirySweep:
         return self.services.lifetimes.expiry_sweep
-
-    @property
-    def automatic_renewals(self) -> AutomaticRenewals:
-        return self.services.lifetimes.expiry_sweep.renewals
 
     # --- what people do ---
 

@@ -446,10 +446,6 @@ class IotHub:
         """Give the device's latest messages, oldest first."""
         return self._telemetry.latest(device_id)
 
-    def telemetry_count(self, device_id: str) -> int:
-        """Tell how many messages the device has ever sent."""
-        return self._telemetry.count(device_id)
-
 
 class IotHubs(Mapping[str, IotHub]):
     """All hubs, by host name."""
