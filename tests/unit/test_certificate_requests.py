@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,10 +15,12 @@ from shared.contracts.parsing import parse
 from shared.domain.certificates import CertificateState
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody
 from shared.errors import Conflict, Overtaken, Rejected
-from shared.workflows.devices.certificate_requests import CertificateRequests
 from tests.unit.authorities import AuthorityScene
 from tests.unit.devices import DeviceScene, csr
 from tests.unit.fakes import Killed, kill
+
+if TYPE_CHECKING:
+    from shared.workflows.devices.certificate_requests import CertificateRequests
 
 
 @dataclass
@@ -36,21 +38,8 @@ class Scene(AuthorityScene):
     def subject(self) -> CertificateRequests:
         worker = self.worker()
         self.world.authorities = worker.authorities
-        return CertificateRequests(
-            requests=self.world.requests,
-            certificates=self.world.certificates,
-            devices=self.world.devices,
-            groups=self.world.groups,
-            authorities=worker.authorities,
-            creation=worker.creation,
-            possession=worker.possession,
-            device_certificates=self.world.issuing,
-            failures=self.world.failures,
-            converger=self.world.converger,
-            outbox=self.world.outbox,
-            settings=self.settings,
-            clock=self.clock,
-        )
+        wired = self.world.services.certificate_requests
+        return replace(wired, creation=worker.creation, possession=worker.possession, clock=self.clock)
 
     async def ask(self, request_id: str, kind: str, name: str, **fields: Any) -> None:
         body = {"requestId": request_id, "kind": kind, "name": name, **fields}
