@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import sys
 import tomllib
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -13,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import pytest_collection_modifyitems
-from tests.side_by_side import IN_A_BROWSER, PYTEST, REPOSITORY, Part, parts, parts_apart, run, run_all, share_of
+from tests.side_by_side import (
+    IN_A_BROWSER,
+    PYTEST,
+    REPOSITORY,
+    Part,
+    parts,
+    parts_apart,
+    run,
+    run_all,
+    share_of,
+    temporary_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +105,41 @@ def test_a_part_is_told_its_share_and_keeps_what_it_compiles(monkeypatch: pytest
     part = Part("one", ("-c", script), program=("bash",), environment={"ZONES": "4"})
     assert run(part)[:2] == (0, "whole kept 4\n")
     assert run(replace(part, share=(2, 3)))[:2] == (0, "2/3 kept 4\n")
+
+
+def test_a_part_has_a_folder_of_its_own_for_temporary_files_which_stays_if_it_fails() -> None:
+    """Python's, pytest's and bash's are all told by TMPDIR."""
+    made = "import tempfile; print(tempfile.mkstemp()[1], flush=True)"
+    gone, kept = (
+        Path(run(Part("one", ("-c", made + ending), program=(sys.executable,)))[1].splitlines()[0]).parent
+        for ending in ("", "; exit(1)")
+    )
+    assert (gone.name[:5], kept.name[:5]) == ("part-", "part-")
+    assert (gone.exists(), kept.exists()) == (False, True)
+    shutil.rmtree(kept)
+
+
+@pytest.mark.parametrize(
+    ("room", "flags", "taken"),
+    [(3 << 30, 0, True), (3 << 30, os.ST_NOSUID, True), (1 << 30, 0, False), (3 << 30, os.ST_NOEXEC, False)],
+)
+def test_temporary_files_are_in_memory_if_it_has_room_and_runs_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, room: int, flags: int, *, taken: bool
+) -> None:
+    """A container often has 64 MiB of it, and may not run what lies there."""
+    found = SimpleNamespace(f_bavail=room >> 12, f_frsize=1 << 12, f_flag=flags)
+    monkeypatch.setattr(os, "statvfs", {str(tmp_path): found}.__getitem__)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert temporary_files(str(tmp_path)) == (str(tmp_path) if taken else None)
+    monkeypatch.setenv("TMPDIR", "chosen")
+    assert temporary_files(str(tmp_path)) is None
+
+
+def test_temporary_files_are_on_the_disk_where_memory_has_no_place_for_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert temporary_files(str(tmp_path / "shm")) is None
 
 
 def test_a_part_is_told_how_much_of_a_processor_it_took() -> None:
