@@ -65,7 +65,7 @@ _AT_ONCE = 5 * (os.cpu_count() or 1)
 _BELOW = ("nice", "-n", "10")
 
 _ROOM = 2 << 30
-"""Bytes that temporary files get in memory, or they are on the disk: a run of all tests writes about a tenth of it."""
+"""Bytes that temporary files get in memory, or they are on the disk; a run of all tests had 60 MiB there at most."""
 
 
 @dataclass(frozen=True, slots=True)

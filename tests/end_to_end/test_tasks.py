@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from azure.data.tables import TableClient
 
 from devstack.outside import until
@@ -62,6 +64,7 @@ def own(text: str) -> str:
     return text
 
 
+@pytest.mark.skipif(not all(map(shutil.which, ("curl", "jq"))), reason="the page's commands need curl and jq")
 def test_each_task_of_the_page_is_carried_out(stack_and_world: tuple[Stack, World], tmp_path: Path) -> None:
     """With curl, from a folder with the page's files in it. What is queued is followed to its end."""
     stack, world = stack_and_world

@@ -48,7 +48,7 @@ def test_with_zones_it_has_a_functions_host_for_each(tmp_path: Path, count: str,
     ("given", "said"),
     [
         (["stack", "--zones", "4"], "--zones 4 goes with run: `func start` runs one app for everything"),
-        (["run", "--zones", "3"], "argument --zones: invalid choice: 3 (choose from 1, 4)"),
+        (["run", "--zones", "3"], "argument --zones: invalid choice: 3"),
     ],
 )
 def test_zones_that_there_are_not_are_refused(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
