@@ -15,7 +15,7 @@ setup: $(STAMPS)/python $(STAMPS)/node ## install what is missing (the others do
 demo: setup ## run the main job from end to end, and check every step; ZONES=4: in four trust zones
 	@$(PY) -m devstack.demo --zones $(or $(ZONES),1) $(ARGS)
 
-check: setup ## in about a minute: lint, unit tests without generated input, contracts of the adapters, infrastructure
+check: setup ## in about a minute: lint, unit tests without the long ones, contracts of the adapters, infrastructure
 	@$(PY) -m tests.side_by_side check
 
 test: setup ## lint, and all tests, side by side; COVERAGE=1: and fail if they take too few branches of the app; ZONES=4: the end-to-end tests alone, in four trust zones

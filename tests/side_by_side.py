@@ -39,8 +39,8 @@ FLOOR = 95.0
 _ALONE = ("test_recovery", "test_crashes", "test_zones", "test_api", "test_groups")
 """The longest files of the end-to-end tests; each gets a stack of its own, the others share two."""
 
-_NOT_GENERATED = ("-m", "not hypothesis")
-"""Leaves out what hypothesis makes input for, which it marks by itself."""
+_QUICK = ("-m", "not hypothesis and not long")
+"""Leaves out what hypothesis makes input for, which it marks by itself, and what is marked as long."""
 
 _STACKS_OF_THEIR_OWN = ("test_planted_drift", "test_foreign_attestations", "test_telemetry")
 """They start stacks by themselves, and one that is shared would run beside them for nothing."""
@@ -160,13 +160,12 @@ def parts_apart(zones: int) -> list[Part]:
 
 
 def quick_parts() -> list[Part]:
-    """What is worth knowing before a commit: unit tests without generated input, and contracts of the app's adapters."""
+    """What is worth knowing before a commit: unit tests but the long ones, and contracts of the app's adapters."""
+    others = ("tests/contract/adapters", "tests/unit/pki", "tests/infra", "--ignore=tests/unit/pki/test_fuzz.py")
     return [
-        Part("contracts: adapters", ("tests/contract/adapters",)),
         lint(),
-        *(replace(part, arguments=(*part.arguments, *_NOT_GENERATED)) for part in _units()),
-        Part("unit: pki", ("tests/unit/pki", "--ignore=tests/unit/pki/test_fuzz.py", *_NOT_GENERATED)),
-        Part("infrastructure", ("tests/infra",)),
+        *(replace(part, arguments=(*part.arguments, *_QUICK)) for part in _units()),
+        Part("unit: pki; contracts: adapters; infrastructure", (*others, *_QUICK)),
     ]
 
 

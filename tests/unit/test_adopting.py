@@ -993,6 +993,7 @@ async def test_an_adoption_that_broke_off_keeps_the_ledger_from_signing_and_goes
     assert await subject.app.epochs.rows.restoration() is None
 
 
+@pytest.mark.long
 async def test_killed_at_any_write_it_goes_on() -> None:
     """Whatever the write was that it was killed after, its command ends as one that was never killed."""
     ends = set[tuple[Any, ...]]()

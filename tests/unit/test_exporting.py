@@ -247,6 +247,7 @@ print(loaded())
 """
 
 
+@pytest.mark.long
 def test_without_a_setting_nothing_of_it_is_imported() -> None:
     """And with one it is, when the app starts anew."""
     done = subprocess.run(

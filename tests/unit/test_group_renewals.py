@@ -136,6 +136,7 @@ async def test_each_device_is_renewed_by_a_request_that_can_be_followed() -> Non
     assert scene.event("CertificateRenewed")["correlationid"] == identifier
 
 
+@pytest.mark.long
 async def test_a_renewal_of_a_group_that_is_killed_anywhere_renews_each_device_once() -> None:
     """Whatever write it was killed after: the message comes again, and no device has two requests."""
     for after in range(1, 200):

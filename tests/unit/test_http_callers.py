@@ -190,6 +190,7 @@ for entra in (False, True):
 """
 
 
+@pytest.mark.long
 def test_only_with_app_service_authentication_the_host_lets_in_whoever_has_no_key() -> None:
     """The function that tells whether a key is one keeps its level."""
     done = subprocess.run([sys.executable, "-c", LEVELS], capture_output=True, text=True, check=True)

@@ -83,6 +83,7 @@ def pinned() -> Iterator[tuple[str, str]]:
             yield found[1], found[2]
 
 
+@pytest.mark.long
 def test_the_app_starts_from_the_package_and_its_pinned_requirements_alone(built: Path, tmp_path: Path) -> None:
     """Nothing else can be imported: the packages are those of requirements.txt, in the versions that it names."""
     app, packages, harness = tmp_path / "app", tmp_path / "packages", tmp_path / "harness"

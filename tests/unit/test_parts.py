@@ -160,6 +160,7 @@ async def test_a_refused_part_that_is_replayed_is_counted_anew() -> None:
     assert await shown(scene) == ("running", {"queued": 3, "done": 1})
 
 
+@pytest.mark.long
 async def test_a_group_is_revoked_wherever_a_worker_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After whatever write: each message comes again, each device is revoked, and the request ends with the counts."""
     monkeypatch.setattr("shared.workflows.devices.revocations.BATCH", 2)

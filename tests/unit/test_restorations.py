@@ -6,6 +6,7 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cryptography import x509
 
 from shared.contracts.devices import RevocationAction, RevocationRequest
@@ -152,6 +153,7 @@ async def disaster() -> Disaster:
     return Disaster(subject, copy)
 
 
+@pytest.mark.long
 async def test_it_ends_the_same_whatever_step_it_broke_off_at() -> None:
     """Killed before each write, and without the answer to each: the next run ends as one that nothing held up."""
     subject = await disaster()
@@ -162,6 +164,7 @@ async def test_it_ends_the_same_whatever_step_it_broke_off_at() -> None:
     assert await broken_off(subject.begun, subject.faults) == []
 
 
+@pytest.mark.long
 async def test_it_ends_the_same_whoever_else_runs_it_meanwhile() -> None:
     """One stands before each of its writes while another one runs from its begin to its end, and then goes on."""
     subject, found = await disaster(), list[str]()

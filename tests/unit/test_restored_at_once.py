@@ -8,6 +8,8 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from shared.restoration import restoration_of
 from tests.unit.adopting import ISSUER
 from tests.unit.test_restorations import Conducted, listed_at
@@ -93,6 +95,7 @@ async def test_so_many_devices_are_seen_to_at_a_time_and_no_more() -> None:
         assert (await subject.device(each)).settled
 
 
+@pytest.mark.long
 async def test_what_is_said_is_the_same_whoever_is_done_first() -> None:
     said = list[list[str]]()
     for seed in (1, 2, 3):

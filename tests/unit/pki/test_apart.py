@@ -44,6 +44,7 @@ def test_what_does_not_open_is_refused_in_the_same_words() -> None:
             key_opener(pem, b"0\0", b"guess")
 
 
+@pytest.mark.long
 def test_rounds_that_nobody_can_count_end_with_the_time() -> None:
     """A key with 2,000,000,000 rounds inside of an encrypted safe is computed no longer than is allowed."""
     endless = encrypted_safe_of(shrouded(PKCS8, claimed=2_000_000_000))

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.side_by_side import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.long
 def test_a_quick_run_measures_every_part(tmp_path: Path) -> None:
     """Each part gives figures, in the table and as JSON, and what was left out is named."""
     report = tmp_path / "figures.json"
