@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 COPY = REPOSITORY / ".devstack" / "mutants"
@@ -37,8 +37,11 @@ FLOOR = 85.0
 
 MUTATED = ("shared/workflows/*", "shared/domain/*")
 _REACHING = re.compile(
-    r"^(from|import) (shared\.(workflows|domain)|tests\.(unit\.(authorities|devices|fakes|groups)|world))", re.MULTILINE
+    r"^(from|import) (shared\.(workflows|domain)|tests\.world|tests\.unit\."
+    r"(adopting|authorities|devices|evidence\.(stored|timed_orders)|explained|fakes|groups)\b)",
+    re.MULTILINE,
 )
+UNIT = re.compile(r"tests/unit/(\w+/)?test_\w+\.py")
 _KILLED = frozenset({1, 3, 24, -24, 36, 152, 255})
 """Exit codes, as mutmut writes them: a test failed, or the time was up."""
 
@@ -176,12 +179,17 @@ def _write(file: Path, content: bytes) -> bool:
     return True
 
 
+def selected(tests: Mapping[str, str]) -> list[str]:
+    """Choose the files of unit tests that reach what is mutated; others would only take time.
+
+    Args:
+        tests: their texts by their names.
+    """
+    return sorted(name for name, text in tests.items() if _REACHING.search(text))
+
+
 def _configuration(files: Collection[str]) -> str:
-    tests = sorted(
-        name
-        for name in files
-        if re.fullmatch(r"tests/unit/test_\w+\.py", name) and _REACHING.search((REPOSITORY / name).read_text())
-    )
+    tests = selected({name: (REPOSITORY / name).read_text() for name in files if UNIT.fullmatch(name)})
     settings = {
         "source_paths": ["shared"],
         "only_mutate": list(MUTATED),

@@ -6,12 +6,14 @@ import pytest
 
 from tests.mutants import (
     SURVIVORS,
+    UNIT,
     Judgement,
     Survivor,
     change_of,
     function_of,
     judge,
     read_survivors,
+    selected,
     written,
 )
 
@@ -76,3 +78,24 @@ def test_a_reason_that_is_needed_no_more_fails_the_run() -> None:
     assert judge(9, [NEGATED], [], [NEGATED]) == Judgement(9, 0, unlisted=(), needless=(NEGATED,))
     assert not judge(9, [NEGATED], [], [NEGATED]).is_well
     assert judge(9, [NEGATED], [NEGATED], [NEGATED]).is_well
+
+
+def test_mutants_are_judged_by_the_unit_tests_that_reach_them_in_whatever_folder_they_are() -> None:
+    """Those that reach nothing of it would only take time."""
+    reaching = (
+        "from shared.workflows.a import B\n",
+        "from tests.world.drift import fleet_of\n",
+        "from tests.unit.fakes import F\n",
+    )
+    tests = {f"tests/unit/{number}/test_a.py": text for number, text in enumerate(reaching)}
+    others = {"tests/unit/test_b.py": "from shared.pki import names\n", "tests/unit/test_c.py": "# from tests.world\n"}
+    assert selected({**tests, **others}) == sorted(tests)
+
+
+def test_the_folders_of_the_unit_tests_count() -> None:
+    """The log's tests, and those of reconciliation, have folders of their own."""
+    unit = SURVIVORS.parent / "unit"
+    names = [str(path.relative_to(SURVIVORS.parents[1])) for path in unit.rglob("test_*.py")]
+    assert {"tests/unit/evidence/test_reading.py", "tests/unit/reconciliation/test_drift.py"} <= {
+        name for name in names if UNIT.fullmatch(name)
+    }

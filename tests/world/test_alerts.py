@@ -21,9 +21,9 @@ from shared.workflows.status.measurements import Measurements
 from tests.measured import ALERTS, Kept, fires
 from tests.pki.hierarchy import NOW
 from tests.world.acts import MESSAGES, registered
+from tests.world.drift import disable_at_hub, fleet_of, register_a_stranger
 from tests.world.storage import Queues, Table
 from tests.world.test_approvals import CALLS, awaiting
-from tests.world.test_reconciliation import disable_at_hub, fleet_of, register_a_stranger
 from tests.world.world import DEVICE, GROUP, World, csr_of
 
 if TYPE_CHECKING:

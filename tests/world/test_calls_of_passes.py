@@ -11,8 +11,8 @@ import pytest
 
 from shared.domain.words import DeviceState
 from tests.world import acts
+from tests.world.drift import Fleet, fleet_of, revoke_former
 from tests.world.services import HUB
-from tests.world.test_reconciliation import Fleet, fleet_of, revoke_former
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:

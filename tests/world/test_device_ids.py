@@ -9,14 +9,12 @@ import pytest
 from shared.domain.findings import FindingState
 from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Conflict
+from tests.world.drift import another_device, change_entry, fleet_of, newest, put
 from tests.world.services import HUB
-from tests.world.test_enrollment_settings import put
-from tests.world.test_reconciliation import change_entry, fleet_of, newest
-from tests.world.test_unknown_identities import another_device
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
-    from tests.world.test_reconciliation import Fleet
+    from tests.world.drift import Fleet
 
 OTHER = "press-2"
 """Another device of ours."""

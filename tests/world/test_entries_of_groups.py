@@ -12,22 +12,27 @@ from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Rejected
 from tests.world import acts
 from tests.world.auditor import audit
-from tests.world.prover import Proof
-from tests.world.services import HUB
-from tests.world.test_enrollment_settings import ask, disabled_by_hand, enabled_by_hand, entry, of_entry, put
-from tests.world.test_reconciliation import (
+from tests.world.drift import (
+    ask,
     change_entry,
+    disabled_by_hand,
+    enabled_by_hand,
+    entry,
     fleet_of,
     let_another_in,
+    of_entry,
     pin_and_forget,
+    put,
     revoke_former,
 )
+from tests.world.prover import Proof
+from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from tests.world.test_reconciliation import Fleet
+    from tests.world.drift import Fleet
     from tests.world.world import World
 
     type Made = Callable[[Fleet], Coroutine[Any, Any, object]]

@@ -23,8 +23,7 @@ from shared.ledger.audit_log import AuditFilters
 from shared.workflows.intake.audit import Act
 from tests.world.acts import MESSAGES
 from tests.world.conductor import Go
-from tests.world.test_failed_calls import ADA, FAILED
-from tests.world.test_reconciliation import (
+from tests.world.drift import (
     CAN_BE_MENDED,
     Fleet,
     change_policy,
@@ -40,12 +39,13 @@ from tests.world.test_reconciliation import (
     move,
     pin_and_change,
 )
+from tests.world.test_failed_calls import ADA, FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.domain.findings import FindingRecord
-    from tests.world.test_reconciliation import Plant
+    from tests.world.drift import Plant
 
 
 async def change_settings(fleet: Fleet) -> None:

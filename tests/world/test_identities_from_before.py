@@ -19,8 +19,8 @@ from shared.pki import names
 from shared.pki.readable import load_certificates
 from shared.workflows.devices.changes import change
 from tests.world import acts
+from tests.world.drift import OTHERS
 from tests.world.services import HUB
-from tests.world.test_reconciliation import OTHERS
 from tests.world.world import DEVICE, World, csr_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from shared.domain.treatments import FindingKind, Policy
 from shared.domain.words import DeviceState
 from shared.pki import names
 from tests.world import acts
+from tests.world.drift import OTHERS, Fleet, fleet_of, newest
 from tests.world.services import HUB
-from tests.world.test_reconciliation import OTHERS, Fleet, fleet_of, newest
 from tests.world.world import DEVICE
 
 SECOND, SHA1 = "E" * 64, "D" * 40

@@ -9,15 +9,15 @@ from shared.domain.treatments import Policy
 from shared.domain.words import DeviceState
 from tests.world.auditor import audit
 from tests.world.deliveries import broken_off
+from tests.world.drift import fleet_in, fleet_of
 from tests.world.groups_world import GroupWorld
 from tests.world.host import LEASE
 from tests.world.services import HUB
 from tests.world.test_group_revocation import KIND, WANTED, asked, begun, length, take
-from tests.world.test_reconciliation import fleet_in, fleet_of
 from tests.world.world import DEVICE, World
 
 if TYPE_CHECKING:
-    from tests.world.test_reconciliation import Fleet
+    from tests.world.drift import Fleet
 
 MINUTE = timedelta(seconds=61)
 """After that the timer takes what nobody has seen to."""

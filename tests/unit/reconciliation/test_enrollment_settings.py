@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.contracts.groups import IndividualEnrollmentDefinition
-from shared.contracts.parsing import parse
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import own_settings
 from shared.domain.findings import FindingState
@@ -18,25 +16,31 @@ from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Conflict, Deferred, Overtaken, PreconditionFailed, Rejected
 from shared.pki import names
 from tests.world import acts
-from tests.world.services import HUB, with_info
-from tests.world.test_reconciliation import (
+from tests.world.drift import (
     HOUR,
+    ask,
     change_entry,
     change_policy,
     delete_entry,
+    disabled_by_hand,
     enable_entry,
+    enabled_by_hand,
+    entry,
     fleet_of,
     newest,
+    of_entry,
     pin_and_change,
     pin_and_forget,
+    put,
 )
+from tests.world.services import HUB, with_info
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from shared.domain.devices import DeviceRecord
-    from tests.world.test_reconciliation import Fleet
+    from tests.world.drift import Fleet
 
     type Made = Callable[[Fleet], Coroutine[Any, Any, None]]
 
@@ -57,38 +61,6 @@ AS_DPS_HAS_IT = {
     "capabilities": {"iotEdge": True},
     "deviceId": "press-one",
 }
-
-
-async def put(fleet: Fleet, **body: Any) -> None:
-    """Ask for an individual enrollment, as ``PUT /api/enrollments/{id}`` does."""
-    definition = parse(IndividualEnrollmentDefinition, body)
-    await fleet.world.services.individual_enrollments.put(DEVICE, definition, if_match=None)
-
-
-def entry(fleet: Fleet) -> dict[str, Any]:
-    return fleet.world.provisioning.enrollments[DEVICE]
-
-
-def of_entry(fleet: Fleet, *names: str) -> dict[str, Any]:
-    return {name: entry(fleet).get(name) for name in names}
-
-
-async def ask(fleet: Fleet, *names: str) -> None:
-    for name in names:
-        fleet.world.ask(name, *acts.MESSAGES[name])
-        await fleet.world.done()
-
-
-# --- a healthy fleet ---
-
-
-async def disabled_by_hand(fleet: Fleet) -> None:
-    await fleet.world.services.individual_enrollments.disable(DEVICE, if_match=None)
-
-
-async def enabled_by_hand(fleet: Fleet) -> None:
-    await disabled_by_hand(fleet)
-    await put(fleet, provisioningStatus="enabled")
 
 
 async def deleted_by_hand(fleet: Fleet) -> None:

@@ -21,8 +21,7 @@ from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.bundles import bundle_of
 from shared.workflows.turns import Turns
 from tests.world import acts, groups_acts
-from tests.world.services import HUB
-from tests.world.test_reconciliation import (
+from tests.world.drift import (
     CA,
     HOUR,
     OTHERS,
@@ -49,12 +48,13 @@ from tests.world.test_reconciliation import (
     shut_by_entry,
     store_a_bundle,
 )
+from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tests.world.test_reconciliation import Plant
+    from tests.world.drift import Plant
 
 STRANGER = "stranger"
 

@@ -17,56 +17,31 @@ from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Deferred, Overtaken
 from shared.pki import names
 from shared.workflows.reconciliation.identities import IdentityLook
-from tests.world import acts
-from tests.world.services import HUB
-from tests.world.test_reconciliation import (
+from tests.world.drift import (
     CA,
+    COPIED,
     HOUR,
+    OTHER,
     OTHERS,
-    fleet_of,
+    SECOND,
+    STRANGER,
+    another_device,
+    asked,
+    enroll,
     leave_behind,
-    newest,
+    own,
+    register,
     register_with_others,
     revoke_former,
+    signed_here,
+    two_hubs,
 )
-from tests.world.test_unknown_enrollments import STRANGER, enroll, one_pass, register, signed_here
+from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from shared.ports.hubs import HubIdentity
-    from tests.world.test_reconciliation import Fleet
-
-SECOND, OTHER, COPIED = "hub-2", "press-2", "AC" * 32
-"""Another linked hub, another device of ours, and the thumbprint of a certificate by a copied key."""
-
-
-async def two_hubs(*requests: str, **policies: Policy) -> Fleet:
-    """Make a fleet whose DPS has two hubs."""
-    fleet = await fleet_of(*requests, **policies)
-    fleet.reconciler.walk.look.linked.named = [HUB, SECOND]
-    return fleet
-
-
-async def own(fleet: Fleet) -> str:
-    return names.sha256_thumbprint(await newest(fleet))
-
-
-async def asked(fleet: Fleet, request: str) -> None:
-    fleet.world.ask(request, *acts.MESSAGES[request])
-    await fleet.world.done()
-
-
-async def another_device(fleet: Fleet) -> None:
-    """A second device of ours, in the first hub with a certificate of its own."""
-    record = fleet.world.record()
-    assert record is not None
-    named = {"registration_id": OTHER, "device_id": OTHER, "held": (), "certificate": None, "next_certificate": None}
-    await fleet.world.devices.insert(record.changed(**named, unseen=True, sha256_thumbprints=(OTHERS,)))
-    fleet.world.hubs.enter(HUB, OTHER, OTHERS)
-    registrations = fleet.world.provisioning.registrations
-    registrations[OTHER] = {**registrations[DEVICE], "registrationId": OTHER, "deviceId": OTHER}
+    from tests.world.drift import Fleet
 
 
 def enabled(fleet: Fleet) -> set[tuple[str, str]]:
@@ -467,86 +442,6 @@ async def test_a_hub_that_is_not_linked_any_more_is_passed_over_amid_its_pages()
     await fleet.reconciler.passes.try_replace(known, amid)
     await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=9))
     assert [each.subject for each in await fleet.open()] == [STRANGER]
-
-
-# --- a healthy fleet ---
-
-
-async def moved_by_dps(fleet: Fleet) -> None:
-    """DPS gives the device another hub, and takes its identity out of the one before; then the ledger follows."""
-    world = fleet.world
-    registrations, before = world.provisioning.registrations, world.hubs.identities[HUB, DEVICE]
-
-    def registered(**changes: str) -> None:
-        registrations[DEVICE] = {**registrations[DEVICE], **changes, "lastUpdatedDateTimeUtc": world.now.isoformat()}
-
-    async with world.conductor.step("dps.assigning", "dps"):
-        registered(status="assigning")
-    async with world.conductor.step("dps.makes", "dps"):
-        world.hubs.enter(SECOND, DEVICE, *before.thumbprints)
-    async with world.conductor.step("dps.assigned", "dps"):
-        registered(status="assigned", assignedHub=SECOND)
-    async with world.conductor.step("dps.removes", "dps"):
-        del world.hubs.identities[HUB, DEVICE]
-    known = await world.devices.get(DEVICE)
-    assert known is not None
-    await world.services.reconciler.walk.look.converger.follow(known)
-
-
-async def moved(fleet: Fleet) -> Callable[[], Awaitable[None]]:
-    return lambda: moved_by_dps(fleet)
-
-
-async def ordered_again(fleet: Fleet) -> Callable[[], Awaitable[None]]:
-    await asked(fleet, "delete")
-    fleet.world.ask("order again", *acts.MESSAGES["order again"])
-
-    async def act() -> None:
-        await fleet.world.deliver("order again", host=1)
-        await fleet.world.boot()
-        await fleet.world.drain()
-
-    return act
-
-
-@pytest.mark.parametrize("begun", [moved, ordered_again])
-async def test_an_identity_that_dps_makes_or_removes_is_never_taken_for_one_that_was_left(
-    begun: Callable[[Fleet], Awaitable[Callable[[], Awaitable[None]]]],
-) -> None:
-    """A pass looks before each step of the act in turn, and another time a pass is begun, and the act comes in between."""
-    for step in range(120):
-        fleet = await two_hubs()
-        act: Any = await begun(fleet)
-        await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
-        conductor = fleet.world.conductor
-        conductor.start("act", act(), worker=1)  # one worker would wait for its own look at the ledger's epochs
-        taken = await conductor.advance("act", step)
-        await one_pass(fleet)
-        await conductor.advance("act")
-        assert told_of_identities(fleet) == [], f"at step {step}"
-        if taken < step:
-            break
-    else:
-        raise AssertionError("it has more steps than were tried")
-    for step in range(120):
-        fleet = await two_hubs()
-        act = await begun(fleet)
-        await fleet.reconciler.check_ledger()
-        conductor = fleet.world.conductor
-        conductor.start("pass", one_pass(fleet))
-        taken = await conductor.advance("pass", step)
-        conductor.start("act", act(), worker=1)
-        await conductor.advance("act")
-        await conductor.advance("pass")
-        assert told_of_identities(fleet) == [], f"before step {step} of the pass"
-        if taken < step:
-            return
-    raise AssertionError("it has more steps than were tried")
-
-
-def told_of_identities(fleet: Fleet) -> list[str]:
-    ours = {FindingKind.IDENTITY_UNKNOWN, FindingKind.IDENTITY_LEFT, FindingKind.DOOR_OPEN}
-    return [each["kind"] for each in fleet.told("DriftFound") if each["kind"] in ours]
 
 
 async def test_a_device_id_that_dps_has_given_is_the_devices_own_from_then_on() -> None:

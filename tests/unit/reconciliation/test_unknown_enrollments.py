@@ -6,12 +6,10 @@ Whoever may write to the DPS can let a device in by one, and no group lists the 
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.contracts.groups import IndividualEnrollmentDefinition
 from shared.domain.attestations import individual_enrollment
 from shared.domain.findings import FindingState
 from shared.domain.treatments import FindingKind, Policy
@@ -19,44 +17,26 @@ from shared.pki import names
 from shared.workflows.reconciliation.answers import shown_finding
 from shared.workflows.reconciliation.budget import Budget
 from tests.pki.hierarchy import Hierarchy, hierarchy
-from tests.world import acts
+from tests.world.drift import (
+    CA,
+    OTHERS,
+    STRANGER,
+    enroll,
+    entry_of,
+    fleet_of,
+    register,
+    signed_here,
+)
 from tests.world.groups_world import authority
 from tests.world.services import HUB, with_info
-from tests.world.test_reconciliation import CA, OTHERS, entry_of, fleet_of
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from cryptography import x509
 
-    from tests.world.test_reconciliation import Fleet
-
-STRANGER = "zz-2"
-
-
-def signed_here(name: str = STRANGER) -> x509.Certificate:
-    """Sign with the key of the group's CA, and enter nothing."""
-    return Hierarchy(hierarchy().root, authority(CA)).device(name)
-
-
-def enroll(fleet: Fleet, certificate: x509.Certificate, *, shown: bool = True, **changes: Any) -> None:
-    """Put an individual enrollment into DPS; of its certificate that shows all, or ``info`` alone."""
-    entry = with_info(individual_enrollment(STRANGER, None, "enabled", certificate), None)
-    if not shown:
-        del entry["attestation"]["x509"]["clientCertificates"]["primary"]["certificate"]
-    fleet.world.provisioning.enrollments[STRANGER] = {**entry, "etag": '"theirs"', **changes}
-
-
-def register(fleet: Fleet, certificate: x509.Certificate, *, device_id: str = STRANGER) -> None:
-    """Have DPS let the device in by its entry: no group has its registration."""
-    fleet.world.hubs.enter(HUB, device_id, names.sha256_thumbprint(certificate))
-    fleet.world.provisioning.registrations[STRANGER] = {
-        "registrationId": STRANGER,
-        "status": "assigned",
-        "assignedHub": HUB,
-        "deviceId": device_id,
-    }
+    from tests.world.drift import Fleet
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -172,68 +152,6 @@ async def test_an_enrollment_that_is_disabled_or_gone_is_no_finding_any_more() -
     assert (await fleet.finding(FindingKind.ENROLLMENT_UNKNOWN)).state is FindingState.GONE
     enroll(fleet, signed_here(), provisioningStatus="disabled")
     assert await fleet.look() == []
-
-
-# --- a healthy fleet ---
-
-
-async def asked_for(fleet: Fleet, **wanted: Any) -> None:
-    certificate = Hierarchy(hierarchy().root, authority("theirs")).device(STRANGER)
-    definition = IndividualEnrollmentDefinition.model_validate({"certificate": names.pem(certificate), **wanted})
-    await fleet.world.services.individual_enrollments.put(STRANGER, definition, if_match=None)
-
-
-async def made(fleet: Fleet) -> Callable[[], Awaitable[None]]:
-    """An operator asks the app for an entry of a device that the ledger does not know."""
-    return lambda: asked_for(fleet, deviceId="another")
-
-
-async def deleted(fleet: Fleet) -> Callable[[], Awaitable[None]]:
-    await asked_for(fleet, deviceId="another")
-    return lambda: fleet.world.services.individual_enrollments.delete(STRANGER, if_match=None)
-
-
-async def ordered(fleet: Fleet) -> Callable[[], Awaitable[None]]:
-    """The device is revoked, so that the app makes an entry for it."""
-    fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
-    return lambda: fleet.world.deliver("revoke")
-
-
-@pytest.mark.parametrize("begun", [made, deleted, ordered])
-async def test_an_entry_that_the_app_makes_or_deletes_is_never_taken_for_a_strangers(
-    begun: Callable[[Fleet], Awaitable[Callable[[], Awaitable[None]]]],
-) -> None:
-    """A pass looks before each step of the act in turn, and another time a pass is begun, and the act comes in between."""
-    for step in range(60):
-        fleet = await fleet_of()
-        act: Any = await begun(fleet)
-        conductor = fleet.world.conductor
-        conductor.start("act", act())
-        taken = await conductor.advance("act", step)
-        await one_pass(fleet)
-        assert fleet.told("DriftFound") == [], f"at step {step}"
-        await conductor.advance("act")
-        if taken < step:
-            break
-    else:
-        raise AssertionError("it has more steps than were tried")
-    for step in range(60):
-        fleet = await fleet_of()
-        act = await begun(fleet)
-        conductor = fleet.world.conductor
-        conductor.start("pass", one_pass(fleet))
-        taken = await conductor.advance("pass", step)
-        await act()
-        await conductor.advance("pass")
-        assert fleet.told("DriftFound") == [], f"before step {step} of the pass"
-        if taken < step:
-            return
-    raise AssertionError("it has more steps than were tried")
-
-
-async def one_pass(fleet: Fleet) -> None:
-    begun = await fleet.reconciler.begin()
-    await fleet.reconciler.carry_on(begun.reconciliation_id, until=fleet.world.now + timedelta(minutes=1))
 
 
 async def test_the_entry_of_a_device_that_was_taken_over_from_the_services_is_not_foreign() -> None:

@@ -24,16 +24,17 @@ from shared.workflows.reconciliation.mending import Mending
 from shared.workflows.reconciliation.walking import Walk
 from tests.pki.hierarchy import hierarchy
 from tests.world import acts
-from tests.world.groups_world import authority
-from tests.world.services import HUB, with_info
-from tests.world.test_reconciliation import (
+from tests.world.drift import (
     CA,
     CAN_BE_MENDED,
+    STRANGER,
+    asked_for,
     change_group,
     delete_entry,
     disabled_by_request,
     enable_at_hub,
     enable_entry,
+    enroll,
     entry_of,
     fleet_of,
     make_group,
@@ -41,16 +42,16 @@ from tests.world.test_reconciliation import (
     set_ca,
     take_over,
 )
-from tests.world.test_unknown_enrollments import STRANGER, asked_for, enroll
+from tests.world.groups_world import authority
+from tests.world.services import HUB, with_info
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
     from shared.workflows.reconciliation.groups import GroupLook
-    from tests.world.test_reconciliation import Fleet, Plant
+    from tests.world.drift import Fleet, Plant
 
 BY_KEY: dict[str, Any] = {"type": "symmetricKey"}
 """As DPS shows it (recordings of the tests of azure-iot-deviceprovisioning, Azure/azure-sdk-for-python)."""
-
 FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "symmetric key": (BY_KEY, "a symmetric key"),
     "TPM": ({"type": "tpm", "tpm": {"endorsementKey": "k"}}, "a TPM"),
