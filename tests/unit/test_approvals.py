@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -438,6 +438,93 @@ async def test_what_an_act_does_is_said_in_words(wanted: str, request_: tuple[An
     contract, body = request_
     deed = await Scene(wanted).approvals.deeds.of(parse(contract, {"requestId": "x-1", **body}))
     assert (deed.what if deed is not None and deed.is_needed else None) == words
+
+
+ORDER = {"orderId": "o-1"}
+SERIAL = "4" * 40
+
+
+@pytest.mark.parametrize(
+    ("wanted", "request_", "about"),
+    [
+        (
+            "createRoot",
+            (CertificateRequest, {"kind": "root", "name": "dpsCa"}),
+            ("certificateAuthority", "dpsCa", None, None),
+        ),
+        (
+            "deleteGroup",
+            (EnrollmentGroupRequest, {"enrollmentGroup": "line-1", "action": "delete"}),
+            ("enrollmentGroup", "line-1", "line-1", 500),
+        ),
+        (
+            "revokeAuthority",
+            (AuthorityAct, {"name": "line-1", "action": "revoke", "reason": "keyCompromise"}),
+            ("certificateAuthority", "line-1", "group of the CA line-1", 500),
+        ),
+        (
+            "revokeDevices",
+            (OrderAct, {**ORDER, "action": "cancel", "issued": "revoke"}),
+            ("order", "o-1", "group of the order o-1", 7),
+        ),
+        (
+            "revokeDevices",
+            (RevocationRequest, {**ORDER, "reason": "keyCompromise"}),
+            ("order", "o-1", "group of the order o-1", 7),
+        ),
+        (
+            "revokeDevices",
+            (RevocationRequest, {"enrollmentGroup": "line-1", "reason": "keyCompromise"}),
+            ("enrollmentGroup", "line-1", "line-1", 500),
+        ),
+        (
+            "revokeDevices",
+            (RevocationRequest, {"registrationIds": ["saw", "mill", "saw"], "reason": "keyCompromise"}),
+            ("request", "x-1", None, 2),
+        ),
+        (
+            "reinstateDevice",
+            (RevocationRequest, {"registrationId": "saw", "action": "reinstate"}),
+            ("device", "saw", "group of the device saw", None),
+        ),
+        (
+            "reinstateDevice",
+            (RevocationRequest, {"serialNumber": SERIAL, "action": "reinstate"}),
+            ("certificate", SERIAL, f"group of the certificate {SERIAL}", None),
+        ),
+        (
+            "reinstateDevice",
+            (RevocationRequest, {**ORDER, "action": "reinstate"}),
+            ("order", "o-1", "group of the order o-1", None),
+        ),
+    ],
+)
+async def test_an_act_says_what_it_is_about_and_of_whose_group(
+    wanted: str, request_: tuple[Any, Any], about: tuple[str, str, str | None, int | None]
+) -> None:
+    """Who may decide it is told by its group, and what was done to a subject is found by its kind and id."""
+    contract, body = request_
+
+    def finder(kind: str) -> Any:
+        async def find(name: str) -> str:
+            return f"group of the {kind} {name}"
+
+        return find
+
+    async def of_order(name: str) -> tuple[int, str]:
+        return 7, f"group of the order {name}"
+
+    deeds = replace(
+        Scene(wanted).approvals.deeds,
+        group_of_device=finder("device"),
+        group_of_certificate=finder("certificate"),
+        group_of_authority=finder("CA"),
+        devices_of_order=of_order,
+    )
+    deed = await deeds.of(parse(contract, {"requestId": "x-1", **body}))
+    assert deed is not None
+    assert (deed.kind.value, deed.subject, deed.group, deed.devices) == about
+    assert deed.act.value == wanted
 
 
 async def test_the_parts_of_a_request_that_was_approved_need_nobody_else() -> None:

@@ -454,6 +454,32 @@ def test_what_has_ended_while_a_device_was_on_hold_is_over() -> None:
     assert [each.state for each in back.held] == [CertificateState.EXPIRED]
 
 
+@pytest.mark.parametrize(
+    ("ended", "place"),
+    [
+        (("fail",), (None, None, True)),
+        (("register", "later", "later", "expire"), ("hub", "press", True)),
+        (("register", "disable", "later", "later", "expire"), ("hub", "press", False)),
+        (("register", "disable", "delete"), (None, None, True)),
+    ],
+)
+def test_a_device_that_is_ordered_anew_is_where_it_was_unless_it_was_deleted(
+    ended: tuple[str, ...], place: tuple[str | None, str | None, bool]
+) -> None:
+    """Its hub and its id there, and that an operator has disabled it. Its past and its certificates it keeps anyway."""
+    life = Life()
+    for step in ("order", "reserve", "commit", *ended):
+        life.act(step, 4)
+    before = record_of(life)
+    life.act("order", 0)
+    record = record_of(life)
+    assert record.state is DeviceState.ORDERED
+    assert (record.assigned_hub, record.device_id, not record.disabled) == place
+    assert [each.serial_number for each in record.held] == [each.serial_number for each in before.held]
+    assert record.history[: len(before.history)] == before.history
+    assert record.generation > before.generation
+
+
 def test_a_refusal_says_why() -> None:
     """Whoever raises one without a reason has forgotten it."""
     with pytest.raises(ValueError, match=r"^a rejection needs at least one reason$"):

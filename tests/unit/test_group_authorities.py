@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.table import Stale
+from shared.ports.ca_certificates import VerifiedAuthority
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.authorities import authority_name, usable_for_devices
 from tests.pki.foreign import KEY, authority
@@ -108,6 +110,38 @@ async def test_groups_that_attest_by_reference_share_a_ca() -> None:
     with pytest.raises(Conflict, match="'d-ca1' is an issuing CA of the enrollment group 'd'"):
         await scene.ask("update", caReferences={"primary": "dpsCa"}, issuer="d-ca1")
     assert (await scene.record()).issuer == "line"
+
+
+@dataclass
+class Verified:
+    """A DPS, by the CAs whose possession was proved to it."""
+
+    proved: list[VerifiedAuthority]
+
+    async def verified(self) -> list[VerifiedAuthority]:
+        return self.proved
+
+    async def linked_hubs(self) -> tuple[str, ...]:
+        return ()
+
+
+async def test_a_ca_may_be_below_either_of_those_that_a_group_refers_to() -> None:
+    """What is below neither is refused, since DPS would let none of its devices in."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    root = (await scene.worker().authorities.get("dpsCa")).thumbprint or ""
+    proved = {"dps-root": root, "elsewhere": "AB", "another": "CD"}
+    scene.resource = Verified([VerifiedAuthority(name, thumbprint, None) for name, thumbprint in proved.items()])
+    for group, references in (("g", ("dps-root", "elsewhere")), ("h", ("elsewhere", "dps-root"))):
+        primary, secondary = references
+        await scene.ask("create", group, caReferences={"primary": primary, "secondary": secondary}, issuer="line")
+        assert (await scene.record(group)).issuer == "line"
+    with pytest.raises(Rejected) as refused:
+        await scene.ask("create", "i", caReferences={"primary": "elsewhere", "secondary": "another"}, issuer="line")
+    assert str(refused.value).startswith(
+        "issuer: 'line' is to sign for a group that accepts what stands under elsewhere or another, and it is not an "
+        "issuing CA of these: its chain is "
+    )
 
 
 async def test_of_two_groups_that_want_a_ca_at_once_none_gets_it_unseen() -> None:

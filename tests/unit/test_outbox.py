@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared import tracing
 from shared.contracts.events_orders import OrderAccepted
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.messages import Queue
@@ -22,6 +23,7 @@ from tests.world.services import Topic
 if TYPE_CHECKING:
     from shared.contracts.base import Contract
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 TEXT = "ü" * 2000
 TWIN = {"properties": {"desired": {f"p{index}": TEXT for index in range(10)}}}
 GROUP = parse(EnrollmentGroupRequest, {"requestId": "r", "enrollmentGroup": "g", "action": "put", "initialTwin": TWIN})
@@ -43,6 +45,19 @@ async def test_what_does_not_fit_a_queue_is_refused(queue: Queue, body: Contract
     assert str(refused.value).startswith("as a message it has ")
     assert str(refused.value).endswith(f" bytes; at most 49152 fit a queue{way_out}")
     assert queues.sent == []
+
+
+async def test_the_trace_goes_along_with_commands_and_events() -> None:
+    """Storage queues carry no trace context, so it is in the message: what it leads to is seen as one story."""
+    queues = FakeQueues()
+    outbox = Outbox(queues=queues, clock=lambda: NOW)
+    told = OrderAccepted(order_id="o", enrollment_group="g", device_count=2)
+    with tracing.continued(TRACE):
+        await outbox.publish(told, subject="o", correlation_id="o")
+        await outbox.send(
+            Queue.DEVICE_ORDERS, parse(DeviceOrder, {"orderId": "o", "enrollmentGroup": "g", "devices": ["d"]})
+        )
+    assert [body["traceparent"].split("-")[1] for _, body, _ in queues.sent] == [TRACE.split("-")[1]] * 2
 
 
 async def test_events_go_to_the_topic_where_there_is_one_and_commands_stay_in_queues() -> None:

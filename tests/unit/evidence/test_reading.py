@@ -233,6 +233,12 @@ def test_witnesses_are_read_from_a_setting() -> None:
         "w.example/1", COSIGNATURE, Ed25519PrivateKey.from_private_bytes(b"w" * 32).public_key().public_bytes_raw()
     )
     assert read_witnesses(f"{key} https://w.example/ ; ") == (Witness(key, "https://w.example"),)
+    assert [each.url for each in read_witnesses(f"{key} http://localhost:8080/X;{key} https://w.example/w1/")] == [
+        "http://localhost:8080/X",
+        "https://w.example/w1",
+    ]
+    with pytest.raises(ValueError, match=r"has '.*example/\?a=b'; an entry is a key and a URL"):
+        read_witnesses(f"{key} https://w.example/?a=b")
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - what it says is looked at
         read_witnesses(f"{key}; nothing https://w.example; {numbered(1).key} https://w.example; {key} ftp://w.example")
     assert refused.value.args == (
