@@ -34,6 +34,7 @@ async def test_a_cancelled_order_begins_no_line_whose_message_lies_in_its_queue(
     assert (await shown(world))["devices"][0]["reason"] == "the order was cancelled before this device was made"
 
 
+@pytest.mark.long
 async def test_a_cancelled_order_begins_no_line_that_is_recorded_later() -> None:
     """Its own message was recording its lines, on another host, when it was cancelled."""
     orders = 0

@@ -155,6 +155,7 @@ async def only_deleted_by_hand(fleet: Fleet) -> None:
     await fleet.world.services.individual_enrollments.delete(DEVICE, if_match=None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [put, disabled_by_hand])
 @pytest.mark.parametrize("act", [changed_by_hand, disabled_by_hand, enabled_by_hand, only_deleted_by_hand])
 async def test_what_is_being_written_differs_in_nothing(before: Made, act: Made) -> None:
@@ -337,6 +338,7 @@ async def test_an_entry_that_is_made_after_one_was_deleted_has_nothing_of_it() -
     assert entry(fleet)["deviceId"] == DEVICE
 
 
+@pytest.mark.long
 async def test_a_mend_meets_a_revocation_at_every_step_and_the_entry_stays_disabled() -> None:
     """While the settings are written anew, the device is revoked, before each step in turn."""
     for step in range(60):

@@ -182,6 +182,7 @@ async def test_what_is_disabled_already_is_not_switched_by_adopting_it() -> None
 STILL = "the finding is not mended yet: what was to be done about it is done, and it still differs. The ledger says: "
 
 
+@pytest.mark.long
 async def test_an_identity_that_others_change_while_it_is_mended_ends_with_the_devices_own_certificate() -> None:
     """Or the finding says that it has not: who changes it after that, and after it was looked at, makes a new one."""
 
@@ -253,6 +254,7 @@ async def test_an_entry_that_is_gone_since_is_not_made_of_its_settings(policy: P
     assert fleet.world.record() == before
 
 
+@pytest.mark.long
 async def test_an_entry_that_others_change_while_its_settings_are_written_is_not_overwritten() -> None:
     async def disable(fleet: Fleet) -> None:
         change_entry(fleet, provisioningStatus="disabled")
@@ -265,6 +267,7 @@ async def test_an_entry_that_others_change_while_its_settings_are_written_is_not
     assert ends == {"mended", f"the individual enrollment '{DEVICE}' is being changed by others"}
 
 
+@pytest.mark.long
 async def test_adopting_the_settings_of_an_entry_meets_a_revocation_at_every_step_and_the_door_stays_shut() -> None:
     async def revoke(fleet: Fleet) -> None:
         fleet.world.ask("revoke", *acts.MESSAGES["revoke"])
@@ -288,6 +291,7 @@ async def ask_group(fleet: Fleet, name: str) -> None:
     await fleet.world.deliver(name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", [Policy.MEND, Policy.ADOPT])
 async def test_what_is_done_about_settings_meets_a_request_that_disables_the_group_and_it_is_disabled(
     policy: Policy,
@@ -626,6 +630,7 @@ async def test_without_an_interval_no_pass_begins_by_itself() -> None:
     assert await fleet.reconciler.passes.all() == []
 
 
+@pytest.mark.long
 async def test_two_passes_that_see_the_same_at_once_make_one_finding_of_it_and_tell_it_once() -> None:
     for step in range(60):
         fleet = await fleet_of()
@@ -643,6 +648,7 @@ async def test_two_passes_that_see_the_same_at_once_make_one_finding_of_it_and_t
     assert step > 3
 
 
+@pytest.mark.long
 async def test_a_finding_that_is_mended_while_it_is_closed_is_over_and_says_which() -> None:
     """Of two that end it at once, what the finding says is what was done."""
     ends = set[tuple[str, str]]()

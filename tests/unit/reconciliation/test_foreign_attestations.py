@@ -107,6 +107,7 @@ async def test_a_revoked_ca_is_not_put_into_an_enabled_group_to_mend_it() -> Non
     assert fleet.world.provisioning.groups[GROUP]["attestation"] == BY_KEY
 
 
+@pytest.mark.long
 async def test_who_changes_a_group_while_it_is_mended_is_not_overwritten() -> None:
     """Before each step of the mending in turn."""
     for step in range(40):
