@@ -205,19 +205,25 @@ def _configuration(files: Collection[str]) -> str:
 
 def mutants_like(patterns: Sequence[str]) -> list[str]:
     """Name the mutants that can be made, in a fixed order; to be called in the copy."""
-    from mutmut.mutation.file_mutation import mutate_file_contents  # noqa: PLC0415 - reads the folder's configuration
-    from mutmut.utils.format_utils import get_mutant_name  # noqa: PLC0415
-
     return sorted(
         name
         for folder in MUTATED
         for file in Path(folder.removesuffix("/*")).rglob("*.py")
         if any(_may_match(file, pattern) for pattern in patterns)
-        for name in (
-            get_mutant_name(file, each) for each in mutate_file_contents(str(file), file.read_text()).mutant_names
-        )
+        for name in _mutants_of(file)
         if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     )
+
+
+def _mutants_of(file: Path) -> list[str]:
+    """Name the mutants of a file: as mutmut has made them already, unless the file was changed since."""
+    made = Path("mutants", f"{file}.meta")
+    if made.is_file() and made.stat().st_mtime >= file.stat().st_mtime:
+        return list(json.loads(made.read_text())["exit_code_by_key"])
+    from mutmut.mutation.file_mutation import mutate_file_contents  # noqa: PLC0415 - reads the folder's configuration
+    from mutmut.utils.format_utils import get_mutant_name  # noqa: PLC0415
+
+    return [get_mutant_name(file, each) for each in mutate_file_contents(str(file), file.read_text()).mutant_names]
 
 
 def _may_match(file: Path, pattern: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.mutants import (
@@ -12,6 +15,7 @@ from tests.mutants import (
     change_of,
     function_of,
     judge,
+    mutants_like,
     read_survivors,
     selected,
     written,
@@ -99,3 +103,20 @@ def test_the_folders_of_the_unit_tests_count() -> None:
     assert {"tests/unit/evidence/test_reading.py", "tests/unit/reconciliation/test_drift.py"} <= {
         name for name in names if UNIT.fullmatch(name)
     }
+
+
+def test_mutants_are_named_as_they_were_made_unless_their_file_was_changed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To make all of them again takes minutes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[tool.mutmut]\nsource_paths = ["a"]\n')
+    source, made = Path("shared/domain/a.py"), Path("mutants/shared/domain/a.py.meta")
+    for file in (source, made):
+        file.parent.mkdir(parents=True)
+    source.write_text("def f(x):\n    return x + 1\n")
+    made.write_text('{"exit_code_by_key": {"shared.domain.a.x_f__mutmut_1": null}}')
+    os.utime(source, (1, 1))
+    assert mutants_like(["*"]) == ["shared.domain.a.x_f__mutmut_1"]
+    os.utime(made, (0, 0))
+    assert mutants_like(["*"]) == ["shared.domain.a.x_f__mutmut_1", "shared.domain.a.x_f__mutmut_2"]
