@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from shared.acting import acting
 from shared.contracts.devices import RenewalRequest, RevocationRequest
 from shared.contracts.messages import Queue
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.requests import RequestState
 from shared.domain.words import RevocationReason
@@ -259,3 +261,21 @@ async def test_a_request_that_never_got_into_its_queue_is_rejected_after_an_hour
     assert (shown["state"], shown["reasons"][0]["message"]) == (
         ("rejected", "it did not get into its queue; send it again")
     )
+
+
+async def test_an_order_is_carried_out_for_who_has_posted_it_and_not_for_another_with_its_id() -> None:
+    """Its row says who asked, and why; an order that comes by its queue with other content is somebody else's."""
+    scene = Scene()
+    ada = Actor(kind=CallerKind.USER, id="5b54", name="ada@example.com")
+
+    async def send() -> None:
+        assert (await scene.following.order_asked_by("o-1", "f")) is not None, "it is entered before it is sent"
+
+    with acting(ada, "for the new line"):
+        await scene.following.order_accepted("o-1", "f", send())
+    asked = await scene.following.order_asked_by("o-1", "f")
+    assert asked is not None
+    assert asked.actor == ada.changed(request_id="o-1")
+    assert (asked.comment, asked.state) == ("for the new line", RequestState.QUEUED)
+    assert await scene.following.order_asked_by("o-1", "another") is None
+    assert await scene.following.order_asked_by("o-2", "f") is None
