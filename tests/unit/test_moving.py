@@ -146,6 +146,7 @@ async def test_those_are_left_that_another_dps_does_not_know() -> None:
     assert await names(subject, Plan(enrollment_group=GROUP)) == {"press", "drill"}
     subject.provisioning.registrations["drill"] = {**before["drill"], "enrollmentGroupId": None}
     assert await names(subject, Plan(enrollment_group=GROUP)) == {"press"}
+    assert await names(subject, Plan(enrollment_group=GROUP, hub="Hub-1")) == {"press", "drill"}
 
 
 async def test_they_are_told_at_a_pace_and_it_ends_when_none_is_left() -> None:
