@@ -198,3 +198,39 @@ async def test_a_device_that_is_kept_out_is_kept_out_of_the_hub_that_it_is_found
     seen = await scene.identities.describe("press")
     assert (seen.assigned_hub, seen.status) == ("hub-2", "disabled")
     assert (await scene.record()).settled
+
+
+@pytest.mark.parametrize(
+    ("is_gone", "answers", "error", "raised"),
+    [
+        (True, True, OSError("connection reset"), None),
+        (False, True, OSError("connection reset"), OSError),
+        (True, False, OSError("connection reset"), OSError),
+        (True, True, Deferred("throttled", retry_after=timedelta(seconds=1)), Deferred),
+    ],
+)
+async def test_a_deletion_whose_answer_is_lost_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception] | None, *, is_gone: bool, answers: bool
+) -> None:
+    """Gone is gone. What is there yet, or can't be looked up, is told as it failed; and so is what the hub has said."""
+    scene = await device()
+    assign(scene, HUB)
+    delete, get = scene.hubs.delete, scene.hubs.get
+
+    async def without_answer(hub: str, device_id: str) -> None:
+        if is_gone:
+            await delete(hub, device_id)
+        if not answers:
+            monkeypatch.setattr(scene.hubs, "get", unreachable)
+        raise error
+
+    async def unreachable(hub: str, device_id: str) -> None:
+        raise OSError(f"{hub} can't be reached for {device_id}")
+
+    monkeypatch.setattr(scene.hubs, "delete", without_answer)
+    if raised is None:
+        await scene.identities.delete("press")
+    else:
+        with pytest.raises(raised, match=str(error)):
+            await scene.identities.delete("press")
+    assert (await get(HUB, "press") is None) is is_gone
