@@ -60,10 +60,9 @@ async def test_a_restoration_that_nobody_disturbs_leaves_nothing_open_and_nothin
     proof.check()
 
 
-@pytest.mark.skipif(not DEEPER, reason="make prove; test_restorations.py has one that everything is lost in")
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", SCENES if DEEPER else ("reinstated", "deleted"))
 async def test_a_restoration_that_breaks_off_at_any_step_is_finished_by_the_next_one(scene: str) -> None:
-    """Killed before each step, and after each with its answer lost, then run again."""
+    """Killed before each step, and after each with its answer lost, then run again; who is not as before is named."""
     proof, world = RestoredProof(), await SCENES[scene]()
     await proof.break_off(world, RESTORE)
     proof.check()

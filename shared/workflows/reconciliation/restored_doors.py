@@ -19,10 +19,11 @@ from shared.domain.upkeep import switched
 from shared.domain.words import RevocationReason
 from shared.workflows.devices.changes import change, unsettled
 from shared.workflows.devices.entry_certificates import serial_numbers_of
-from shared.workflows.many import AT_ONCE, in_parts, pages
+from shared.workflows.many import AT_ONCE, pages
+from shared.workflows.reconciliation.said_first import Due, said_first
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
@@ -60,16 +61,10 @@ class RestoredDoors:
         async for entries in pages(self.provisioning.page_of_enrollments):
             shut = [each for each in entries if each.get(STATUS) == "disabled"]
             disabled |= {str(each["registrationId"]).lower() for each in shut}
-            async for line in self._told(partial(self._kept_out, listed), shut):
+            async for line in said_first(partial(self._kept_out, listed), shut, self._gate):
                 yield line
         async for line in self._of_ledger(disabled):
             yield line
-
-    async def _told[T](self, call: Callable[[T], Awaitable[str | None]], items: Iterable[T]) -> AsyncIterator[str]:
-        """Do something about each item, some at a time; give what is to be said, in their order."""
-        async for line in in_parts(call, items, self._gate):
-            if line is not None:
-                yield line
 
     async def _of_ledger(self, disabled: Collection[str]) -> AsyncIterator[str]:
         """Look at the doors of the ledger's devices.
@@ -84,12 +79,12 @@ class RestoredDoors:
             for hub in sorted({each.assigned_hub for each in records if each.assigned_hub}):
                 here = {each.device_id: each for each in records if each.assigned_hub == hub and each.device_id}
                 found = await self.hubs.find(hub, list(here))
-                async for line in self._told(partial(self._at_hub, hub, here), found.items()):
+                async for line in said_first(partial(self._at_hub, hub, here), found.items(), self._gate):
                     yield line
-            async for line in self._told(partial(self._at_dps, disabled), records):
+            async for line in said_first(partial(self._at_dps, disabled), records, self._gate):
                 yield line
 
-    async def _kept_out(self, listed: Mapping[str, ListedCertificate], entry: Entry) -> str | None:
+    async def _kept_out(self, listed: Mapping[str, ListedCertificate], entry: Entry) -> Due | None:
         registration_id = str(entry["registrationId"]).lower()
         if not self.is_lost:
             return await self._disable(registration_id, DPS, entry)
@@ -98,7 +93,7 @@ class RestoredDoors:
 
     async def _at_hub(
         self, hub: str, records: Mapping[str, DeviceRecord], found: tuple[str, HubIdentity]
-    ) -> str | None:
+    ) -> Due | None:
         record, identity = records[found[0]], found[1]
         if not identity.enabled:
             return await self._disable(record.registration_id, hub)
@@ -106,7 +101,7 @@ class RestoredDoors:
             return await self._shut_again(record.registration_id, hub)
         return None
 
-    async def _at_dps(self, disabled: Collection[str], record: DeviceRecord) -> str | None:
+    async def _at_dps(self, disabled: Collection[str], record: DeviceRecord) -> Due | None:
         is_open = await self._is_open_at_dps(record, disabled)
         return await self._shut_again(record.registration_id, DPS) if is_open else None
 
@@ -128,7 +123,7 @@ class RestoredDoors:
         held = [record.find(each) for each in serial_numbers_of(entry)] if entry is not None else []
         return entry is None or any(each is not None and each.state is CertificateState.REVOKED for each in held)
 
-    async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> str | None:
+    async def _keep_out(self, registration_id: str, listed: ListedCertificate | None) -> Due | None:
         """Keep a device out whose entry is disabled, by every door: the ledger alone will know that it was.
 
         Args:
@@ -136,32 +131,34 @@ class RestoredDoors:
             listed: what a list says of a certificate of its entry; ``None`` if none has it.
         """
         reason = RevocationReason(listed.reason) if listed else RevocationReason.CERTIFICATE_HOLD
-        act = partial(kept_out, reason=reason, at=listed.revoked_at if listed else self.clock())
-        if await self._changed(registration_id, act) is None:
-            return None
-        if listed is not None:
-            return f"{registration_id}: revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
-        return (
-            f"{registration_id}: it is on hold, since it is disabled in {DPS}; not known: whether it was revoked. "
+        said = (
+            f"revoked again ({reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+            if listed is not None
+            else f"it is on hold, since it is disabled in {DPS}; not known: whether it was revoked. "
             "Reinstate it, or revoke it"
         )
+        act = partial(kept_out, reason=reason, at=listed.revoked_at if listed else self.clock())
+        return await self._due(registration_id, act, lambda _: said)
 
-    async def _shut_again(self, registration_id: str, where: str) -> str | None:
+    async def _shut_again(self, registration_id: str, where: str) -> Due | None:
         """Have what the ledger keeps out shut out again, unless that is under way."""
-        record = await self._changed(registration_id, partial(shut_again, where=where, at=self.clock()))
-        if record is None:
-            return None
-        if record.on_hold:
-            said = "it is on hold in the ledger, and is shut out again; reinstate it if its hold was undone meanwhile"
-        elif record.shut_out:
-            said = f"it is {record.state} in the ledger, and is shut out again"
-        elif record.disabled:
-            said = "it is disabled in the ledger, and is shut out again; enable it if that was done meanwhile"
-        else:
-            said = "the ledger keeps it out there, or one of its certificates, and it is shut out again"
-        return f"{registration_id}: {where} lets it in; {said}"
 
-    async def _disable(self, registration_id: str, where: str, entry: Entry | None = None) -> str | None:
+        def said(record: DeviceRecord) -> str:
+            if record.on_hold:
+                what = (
+                    "it is on hold in the ledger, and is shut out again; reinstate it if its hold was undone meanwhile"
+                )
+            elif record.shut_out:
+                what = f"it is {record.state} in the ledger, and is shut out again"
+            elif record.disabled:
+                what = "it is disabled in the ledger, and is shut out again; enable it if that was done meanwhile"
+            else:
+                what = "the ledger keeps it out there, or one of its certificates, and it is shut out again"
+            return f"{where} lets it in; {what}"
+
+        return await self._due(registration_id, partial(shut_again, where=where, at=self.clock()), said)
+
+    async def _disable(self, registration_id: str, where: str, entry: Entry | None = None) -> Due | None:
         """Enter that a device is kept out: by its individual enrollment or, without one, by its hub."""
 
         def disabled(record: DeviceRecord) -> DeviceRecord:
@@ -171,18 +168,21 @@ class RestoredDoors:
             known = record if entry is None else record.changed(entry_disabled=True)
             return known if record.disabled else switched(known, enabled=False, reason=_WHY, at=self.clock())
 
-        if await self._changed(registration_id, disabled) is None:
-            return None
         also = ", and its individual enrollment" if entry is not None else ""
-        return (
-            f"{registration_id}: it is disabled in {where}, and no list names it: it is kept out; enable it{also}, "
-            "or revoke it"
-        )
+        said = f"it is disabled in {where}, and no list names it: it is kept out; enable it{also}, or revoke it"
+        return await self._due(registration_id, disabled, lambda _: said)
 
-    async def _changed(self, registration_id: str, act: Callable[[DeviceRecord], DeviceRecord]) -> DeviceRecord | None:
-        """Enter an act; ``None`` if nothing has to follow it, or the ledger does not know the device."""
-        before = await self.devices.get(registration_id)
-        if before is None:
+    async def _due(
+        self,
+        registration_id: str,
+        act: Callable[[DeviceRecord], DeviceRecord],
+        said: Callable[[DeviceRecord], str],
+    ) -> Due | None:
+        """Give what is to be entered; ``None`` if that is there, or the ledger does not know the device."""
+        known = await self.devices.get(registration_id)
+        wanted = act(known.record) if known is not None else None
+        if known is None or wanted is None or wanted is known.record:
             return None
-        after = await change(self.devices, registration_id, act, at=self.clock())
-        return after.record if after.record.generation != before.record.generation else None
+        follows = wanted.generation != known.record.generation
+        enter = partial(change, self.devices, registration_id, act, at=self.clock())
+        return Due(line=f"{registration_id}: {said(wanted)}" if follows else None, enter=enter)

@@ -23,17 +23,19 @@ from shared.workflows.authorities.changes import change as change_authority
 from shared.workflows.authorities.changes import change_certificate
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.changes import change, device_of
-from shared.workflows.many import AT_ONCE, in_parts
+from shared.workflows.many import AT_ONCE
 from shared.workflows.reconciliation.found_authorities import number_of
+from shared.workflows.reconciliation.said_first import Due, said_first
 from shared.workflows.status.former_lists import keep_listed, revocation_of
 from shared.workflows.status.revocation_lists import CRLS
 from shared.workflows.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from shared.domain.authorities import AuthorityRecord
     from shared.domain.certificates import RevocationRecord
+    from shared.domain.devices import DeviceRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
@@ -77,7 +79,7 @@ class RestoredRevocations:
         """Give what all CAs have revoked, CA after CA."""
         return [(each.name, entry) async for each in self.authorities.list() for entry in await self._by(each)]
 
-    async def take_back(self, revoked: Iterable[Listed], *, may_wait: bool) -> AsyncIterator[str]:
+    async def take_back(self, revoked: Sequence[Listed], *, may_wait: bool) -> AsyncIterator[str]:
         """Enter revocations that lists name; say what became of each, in the order of the lists.
 
         Args:
@@ -85,15 +87,13 @@ class RestoredRevocations:
             may_wait: whether one may be found out about later: nobody knows the certificate yet, or its device has got
                 another one since.
         """
-        used: list[Listed] = []
-        async for found in in_parts(partial(self._revoke, may_wait=may_wait, is_last=False), revoked, self._gate):
-            if isinstance(found, tuple):
-                used.append(found)
-            elif found is not None:
-                yield found
-        async for found in in_parts(partial(self._revoke, may_wait=may_wait, is_last=True), used, self._gate):
-            if isinstance(found, str):
-                yield found
+        used: set[Listed] = set()
+        unused = partial(self._revoke, may_wait=may_wait, used=used)
+        async for line in said_first(unused, revoked, self._gate):
+            yield line
+        last = [each for each in revoked if each in used]
+        async for line in said_first(partial(self._revoke, may_wait=may_wait, used=None), last, self._gate):
+            yield line
 
     async def _by(self, record: AuthorityRecord) -> Sequence[ListedCertificate]:
         """Give what a CA has revoked, by its published list, and by the ledger's rows, which may know of more."""
@@ -127,13 +127,14 @@ class RestoredRevocations:
         self.numbers[record.name] = number
         return listed_certificates(stored.content, issuer)
 
-    async def _revoke(self, revoked: Listed, *, may_wait: bool, is_last: bool) -> str | Listed | None:
-        """Enter a revocation that the list of a CA names, and say what became of it.
+    async def _revoke(self, revoked: Listed, *, may_wait: bool, used: set[Listed] | None) -> Due | None:
+        """Find out what follows from a revocation that the list of a CA names.
 
         Args:
             revoked: the name of the CA, and what its list says.
             may_wait: as :meth:`take_back` has it.
-            is_last: whether one is entered of a certificate that its device uses; if not, it is given back.
+            used: gets those of certificates that their devices use, which are the last ones; ``None`` once it is their
+                turn.
         """
         name, listed = revoked
         known = await self.certificates.get(listed.serial_number)
@@ -142,14 +143,12 @@ class RestoredRevocations:
         if known.record.state is CertificateState.REVOKED and known.record.ended:
             return None
         if known.record.kind is CertificateKind.DEVICE:
-            return await self._revoke_of(known.record.subject, revoked, may_wait=may_wait, is_last=is_last)
+            return await self._revoke_of(known.record.subject, revoked, may_wait=may_wait, used=used)
         if may_wait:
             return None
         line, is_done = await self._revoke_authority(name, known.record, listed)
         await self._enter(name, listed)
-        if is_done:
-            await self._enter_revoked(listed)
-        return line
+        return Due(line=line, enter=partial(self._enter_revoked, listed) if is_done else None)
 
     async def _enter_revoked(self, listed: ListedCertificate) -> None:
         """Have the row of a CA's certificate say that it is revoked; OCSP answers by that, and no later run would.
@@ -170,12 +169,13 @@ class RestoredRevocations:
         await change_certificate(self.certificates, listed.serial_number, revoked)
 
     async def _revoke_of(
-        self, registration_id: str, revoked: Listed, *, may_wait: bool, is_last: bool
-    ) -> str | Listed | None:
+        self, registration_id: str, revoked: Listed, *, may_wait: bool, used: set[Listed] | None
+    ) -> Due | None:
         device, (name, listed) = await self.devices.get(registration_id), revoked
         if device is not None and listed.serial_number in device.record.in_use:
-            if not is_last:
-                return revoked
+            if used is not None:
+                used.add(revoked)
+                return None
             if may_wait and await self._has_another(registration_id):
                 return None
             async with self._turns.of(registration_id):
@@ -184,7 +184,7 @@ class RestoredRevocations:
 
     async def _revoke_device(
         self, name: str, registration_id: str, listed: ListedCertificate, *, may_wait: bool
-    ) -> str | None:
+    ) -> Due | None:
         act = partial(
             found_revoked,
             serial_number=listed.serial_number,
@@ -192,22 +192,27 @@ class RestoredRevocations:
             at=listed.revoked_at,
         )
         try:
-            async with self._turns.of(registration_id):
-                before = await self.devices.get(registration_id)
-                after = await change(self.devices, registration_id, act, at=self.clock())
+            known = await device_of(self.devices, registration_id)
+            wanted = act(known.record)
         except Rejected as refusal:
             if may_wait:
                 return None
-            await self._enter(name, listed)
-            return (
-                f"certificate {listed.serial_number} of {registration_id!r} stays on the list of {name!r}, and nothing "
-                f"else is done about it: {refusal}"
+            return Due(
+                line=f"certificate {listed.serial_number} of {registration_id!r} stays on the list of {name!r}, and "
+                f"nothing else is done about it: {refusal}",
+                enter=partial(self._enter, name, listed),
             )
-        if before is None or after.record.generation == before.record.generation:
+        if wanted is known.record:
             return None
-        is_used = listed.serial_number in before.record.in_use
+        is_used = listed.serial_number in known.record.in_use
         what = "" if is_used else f"certificate {listed.serial_number}, which it does not use any more, is "
-        return f"{registration_id}: {what}revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+        line = f"{registration_id}: {what}revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
+        follows = wanted.generation != known.record.generation
+        return Due(line=line if follows else None, enter=partial(self._change, registration_id, act))
+
+    async def _change(self, registration_id: str, act: Callable[[DeviceRecord], DeviceRecord]) -> None:
+        async with self._turns.of(registration_id):
+            await change(self.devices, registration_id, act, at=self.clock())
 
     async def _has_another(self, registration_id: str) -> bool:
         """Tell whether a device has a bundle with a certificate that is not known: it may use that one by now."""
@@ -239,16 +244,16 @@ class RestoredRevocations:
             return f"{subject}: the CA is not revoked again yet: {refusal}; run this again when that is done", False
         return f"{subject}: the CA is revoked again ({listed.reason}); its groups and its devices follow", True
 
-    async def _keep_listed(self, name: str, listed: ListedCertificate) -> str | None:
+    async def _keep_listed(self, name: str, listed: ListedCertificate) -> Due | None:
         """Keep a certificate revoked of which nobody knows whose it is; say so, if the ledger did not list it."""
         # It is there from a run that broke off, or whose it is was entered: what is known counts.
         _ = await self.certificates.try_add(of_nobody(revocation_of(name, listed, self.taking_in.issuers[name])))
         if await self._is_entered(name, listed):
             return None
-        await self._enter(name, listed)
-        return (
-            f"certificate {listed.serial_number} of {name!r} is revoked ({listed.reason}), and whose it is can't be "
-            "known; it stays on the list"
+        return Due(
+            line=f"certificate {listed.serial_number} of {name!r} is revoked ({listed.reason}), and whose it is can't "
+            "be known; it stays on the list",
+            enter=partial(self._enter, name, listed),
         )
 
     async def _is_entered(self, name: str, listed: ListedCertificate) -> bool:
