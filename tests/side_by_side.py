@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,13 +93,15 @@ class Part:
 def share_of[T](found: Sequence[T], share: str, *, key: Callable[[T], str]) -> list[T]:
     """Give one share of what was found: ``2/3`` is the second of three, and the three together are all.
 
+    What is near each other, such as the pairs of one act, is in different shares: their lengths are alike.
+
     Raises:
         ValueError: it is not a share.
     """
     number, _, count = share.partition("/")
     if not 1 <= int(number) <= int(count):
         raise ValueError(f"{share!r} is not a share; the second of three is '2/3'")
-    return sorted(found, key=key)[int(number) - 1 :: int(count)]
+    return sorted(found, key=lambda each: (crc32(key(each).encode()), key(each)))[int(number) - 1 :: int(count)]
 
 
 def _divided(part: Part, count: int) -> list[Part]:

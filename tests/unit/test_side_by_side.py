@@ -91,10 +91,19 @@ def test_a_process_runs_the_share_that_it_is_told(monkeypatch: pytest.MonkeyPatc
 
     config: Any = SimpleNamespace(hook=SimpleNamespace(pytest_deselected=note))
     items: list[Any] = [SimpleNamespace(nodeid=f"test_{number}") for number in (3, 1, 2)]
-    one, two, three = items[1], items[2], items[0]
+    found, own = list(items), share_of(items, "1/2", key=lambda item: item.nodeid)
     monkeypatch.setenv("SHARE", "1/2")
     pytest_collection_modifyitems(config, items)
-    assert (items, left) == ([three, one], [two])
+    assert items == [each for each in found if each in own], "in the order in which they were found"
+    assert left == [each for each in found if each not in own]
+    assert (len(items), len(left)) == (2, 1)
+
+
+def test_tests_of_one_kind_are_in_different_shares() -> None:
+    """Every sixth of these is long, as the pairs of one act are: no share has more than twice as many as it should."""
+    found = [f"test[{first}-{second}]" for first in range(60) for second in range(6)]
+    shares = [share_of(found, f"{number}/6", key=str) for number in range(1, 7)]
+    assert max(sum(each.endswith("-3]") for each in share) for share in shares) < 2 * 60 / 6
 
 
 def test_a_part_is_told_its_share_and_keeps_what_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
