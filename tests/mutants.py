@@ -37,7 +37,7 @@ FLOOR = 85.0
 
 MUTATED = ("shared/workflows/*", "shared/domain/*")
 _REACHING = re.compile(
-    r"^(from|import) (shared\.(workflows|domain)|tests\.world|tests\.unit\."
+    r"^(from|import) (shared\.(workflows|domain|services)|tests\.world|tests\.unit\."
     r"(adopting|authorities|devices|evidence\.(stored|timed_orders)|explained|fakes|groups)\b)",
     re.MULTILINE,
 )

@@ -88,6 +88,7 @@ def test_mutants_are_judged_by_the_unit_tests_that_reach_them_in_whatever_folder
     """Those that reach nothing of it would only take time."""
     reaching = (
         "from shared.workflows.a import B\n",
+        "from shared.services import build\n",
         "from tests.world.drift import fleet_of\n",
         "from tests.unit.fakes import F\n",
     )
