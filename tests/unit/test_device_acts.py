@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain import issuance, revocation, upkeep
+from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord
 from shared.domain.held_certificates import HELD_LIMIT, CertificateSummary, HeldCertificate, Purpose
@@ -478,6 +479,20 @@ def test_a_device_that_is_ordered_anew_is_where_it_was_unless_it_was_deleted(
     assert [each.serial_number for each in record.held] == [each.serial_number for each in before.held]
     assert record.history[: len(before.history)] == before.history
     assert record.generation > before.generation
+
+
+def test_what_an_act_announces_is_told_of_who_asked_and_what_was_announced_before_of_whom_it_was() -> None:
+    """Acts of several people wait to be told together, and each event names its own; the app's own names nobody."""
+    ada, bob = (Actor(kind=CallerKind.USER, id=name, name=f"{name}@example.com") for name in ("ada", "bob"))
+    by_app = record_of(lived("order", "reserve", "commit", "register"))
+    hold = partial(revocation.revoked, act="hold", reason=HOLD, at=NOW, correlation="hold")
+    held = hold(by_app).asked_by(by_app, ada, "a lost key")
+    back = revocation.reinstated(held, act="undo", at=NOW, correlation="undo").asked_by(held, bob, None)
+    assert [each.actor for each in back.announcements] == [None, ada, bob]
+    assert [(each.actor, each.comment) for each in back.history[-2:]] == [(ada, "a lost key"), (bob, None)]
+    again = revocation.deleted(back, act="delete", at=NOW, correlation="delete")
+    said = again.changed(announcements=tuple(each.model_copy(update={"actor": ada}) for each in again.announcements))
+    assert {each.actor for each in said.asked_by(None, bob, None).announcements} == {ada}
 
 
 def test_a_refusal_says_why() -> None:

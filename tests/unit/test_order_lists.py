@@ -176,6 +176,13 @@ def test_what_is_wrong_with_a_list_is_said_once(content: bytes, expected: str) -
     assert refusal(content) == expected
 
 
+def test_a_wrong_character_is_told_by_its_line_in_the_file_however_it_came_in_parts() -> None:
+    """Whoever looks for it looks in the file, and not in the part of it that was read."""
+    parts = [b"registrationId\na\n", b"b\r", b"\nc\n", b"d\ne\xfc\n"]
+    with pytest.raises(Rejected, match="'list', line 6: byte 0xFC is not UTF-8"):
+        list(read_list(parts, "list"))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_json_is_read_as_it_stands(encoding: str) -> None:
     """An array of devices; an empty text is the same as none; what is not a device is there to be refused as one."""
