@@ -11,7 +11,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord
 from shared.domain.dps_decisions import Cause, Decision, Match
 from shared.domain.explanations.doors import doors
-from shared.domain.explanations.parts import Seen, Unseen
+from shared.domain.explanations.parts import Blind, Seen, Unseen
 from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
 from shared.domain.words import DeviceState, RevocationReason
 from shared.pki import names
@@ -31,8 +31,8 @@ RENEWED = certificate_authority(
 SERIAL, PRINT, OTHER = "4" * 40, names.sha256_thumbprint(LEAF), "E" * 64
 GROUP = Match("enrollmentGroup", "line", {}, ISSUING)
 ENTRY = Match("individualEnrollment", "press", {})
-BLIND = Unseen("unreachable", "DPS does not answer")
-ASLEEP = Unseen("unreachable", "hub-1 does not answer")
+BLIND = Unseen(Blind.UNAVAILABLE, "DPS does not answer")
+ASLEEP = Unseen(Blind.UNAVAILABLE, "hub-1 does not answer")
 
 
 def held(state: CertificateState = CertificateState.ACTIVE, **fields: Any) -> HeldCertificate:
