@@ -9,14 +9,15 @@ import pytest
 
 from shared.contracts.explanations import Question
 from shared.contracts.parsing import parse
-from shared.domain.certificates import CertificateState
+from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.explanations.logs import MESSAGES, devices_named, recognised
+from shared.domain.words import CertificateKind
 from shared.errors import Rejected
 from shared.pki import names
 from shared.pki.profiles import issuing_profile, root_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from tests.pki.hierarchy import Hierarchy, certificate_authority, hierarchy
-from tests.unit.devices import COMPROMISE, HOLD, HUB
+from tests.unit.devices import COMPROMISE, HOLD, HUB, ISSUER
 from tests.unit.explained import ISSUING, ROOT, ExplainedScene, codes, in_service
 from tests.world.certificates import overwrite
 
@@ -148,6 +149,27 @@ async def test_a_certificate_of_another_device_or_of_a_ca() -> None:
     assert explained["cause"]["text"].startswith("the certificate is that of 'press', and not of 'drill'")
     explained = await asked(scene, hierarchy().device("drill"), ISSUING, said="press")
     assert "commonName" in codes(explained)
+
+
+async def test_the_certificate_of_a_ca_is_told_as_that_of_no_device() -> None:
+    """Somebody has configured the device with its CA's certificate."""
+    scene = await in_service()
+    await overwrite(
+        scene.certificates,
+        CertificateRecord(
+            serial_number=names.serial_text(ISSUING.serial_number),
+            kind=CertificateKind.INTERMEDIATE,
+            state=CertificateState.ACTIVE,
+            subject=ISSUER,
+            issuer="dpsCa",
+            cause="r",
+            recorded_at=scene.now,
+            thumbprint=names.thumbprint(ISSUING),
+        ),
+    )
+    explained = await asked(scene, ISSUING, ROOT)
+    assert (codes(explained)[0], explained["certificate"]["relation"]) == ("authorityCertificate", "authority")
+    assert explained["cause"]["text"] == f"the certificate is that of the CA {ISSUER!r}, and not a device's"
 
 
 async def test_a_certificate_that_was_given_up_is_told_as_such() -> None:

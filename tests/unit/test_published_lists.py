@@ -94,6 +94,40 @@ async def test_a_ca_that_can_not_sign_does_not_stop_the_others() -> None:
     assert sorted(name for _, name in blobs.blobs) == ["second.crl", "third.crl"]
 
 
+@pytest.mark.parametrize(
+    ("state", "days", "is_listed"),
+    [
+        (AuthorityState.RETIRED, 1, True),
+        (AuthorityState.REVOKED, 0, True),
+        (AuthorityState.RETIRED, -1, False),
+        (AuthorityState.REVOKED, -1, False),
+        (AuthorityState.DISABLED, -1, True),
+        (AuthorityState.ACTIVE, -1, True),
+        (AuthorityState.RETIRED, None, True),
+        (AuthorityState.SIGNED, 1, False),
+    ],
+)
+async def test_a_ca_that_is_over_has_a_list_until_its_own_certificate_has_ended(
+    monkeypatch: pytest.MonkeyPatch, state: AuthorityState, days: int | None, *, is_listed: bool
+) -> None:
+    """Whoever relies on what it has signed asks until then; one that was never opened has no list."""
+    scene = AuthorityScene()
+    await scene.root("root")
+    known = await scene.records.get("root")
+    assert known is not None
+    ends = None if days is None else scene.now + timedelta(days=days)
+    await scene.records.replace(known, known.record.model_copy(update={"state": state, "not_after": ends}))
+    published = list[str]()
+
+    async def publish(_self: Any, name: str, _unless: Any) -> bool:
+        published.append(name)
+        return True
+
+    monkeypatch.setattr(RevocationLists, "_publish_unless", publish)
+    assert await lists(scene, FakeBlobs()).publish_all() == is_listed
+    assert published == ["root"] * is_listed
+
+
 class DamagedLog:
     async def append(self, entry: bytes) -> int:
         del entry

@@ -15,7 +15,7 @@ from shared.contracts.parsing import parse
 from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.rejections import RejectionState
 from shared.domain.words import RegisterBy
-from shared.errors import Conflict, Rejected
+from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Filters
 from shared.workflows.intake.outbox import Outbox
@@ -418,3 +418,12 @@ async def test_a_closed_rejection_is_not_replayed_and_says_why() -> None:
     await kept.subject.replay(second)
     with pytest.raises(Conflict, match=f"'{second}' is replayed; close an open one"):
         await kept.subject.close(second, "too late")
+
+
+async def test_a_rejection_that_is_not_there_is_said_to_not_exist() -> None:
+    outbox: Any = Outbox(queues=FakeQueues(), clock=lambda: NOW)
+    subject = rejecting(FakeTable(), Orders(orders=FakeTable(), lines=FakeTable()), outbox, lambda: NOW)
+    for asked in (subject.describe("r-9"), subject.replay("r-9"), subject.close("r-9", "why")):
+        with pytest.raises(NotFound) as refused:
+            await asked
+        assert str(refused.value) == "id: the rejection 'r-9' does not exist"

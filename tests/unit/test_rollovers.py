@@ -541,3 +541,18 @@ async def test_one_failing_group_does_not_stop_the_others() -> None:
     with pytest.raises(ExceptionGroup, match="rollovers could not go on"):
         await scene.rollovers.sweep()
     assert scene.accepted() == [thumbprint("g-ca2")]
+
+
+async def test_a_rollover_of_a_group_that_was_deleted_meanwhile_is_left_as_it_is() -> None:
+    """Nothing of it is counted, and DPS is not asked for a group that is gone."""
+    scene = await Scene().set_up()
+    await scene.roll()
+    known = await scene.groups.get("g")
+    assert known is not None
+    assert known.record.rollover is not None
+    assert known.record.rollover.under_way
+    await scene.groups.replace(known, known.record.model_copy(update={"state": GroupState.DELETED}))
+    scene.now = NOW + timedelta(days=366)
+    before = (await scene.record()).rollover
+    assert await scene.rollovers.sweep() == {"preparing": 0, "rolling": 0, "retired": 0}
+    assert (await scene.record()).rollover == before
