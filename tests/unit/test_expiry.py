@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.expiry import DueNotice, Notice
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
-from shared.errors import Deferred, Gone
+from shared.errors import Deferred, Gone, LedgerBehind
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, registered, renewing
 from tests.world.certificates import overwrite
 
@@ -241,6 +242,24 @@ async def test_a_key_that_nobody_fetches_is_deleted_after_the_deployments_time_a
     with pytest.raises(Gone, match="handed out before, or not fetched in time, and its private key is deleted; renew"):
         await scene.directory.hand_out("press", wanted="pem", caller="erp")
     assert await sweep(scene, end - timedelta(days=30)) == ["CertificateExpiring"]
+
+
+async def test_an_older_ledger_gives_no_notice_and_leaves_the_keys_of_what_it_has_forgotten() -> None:
+    """A certificate that was signed after the copy is, in the copy, one that was never signed."""
+    scene = await unfetched()
+    known = await scene.certificates.get((await scene.serials())[0])
+    assert known is not None
+    await overwrite(scene.certificates, known.record.model_copy(update={"state": CertificateState.RESERVED}))
+    scene.now += timedelta(days=91)
+
+    async def behind() -> None:
+        raise LedgerBehind("the ledger is older than it was")
+
+    with pytest.raises(LedgerBehind):
+        await replace(scene.sweep, check_ledger=behind).run()
+    assert b"PRIVATE KEY" in scene.bundle()
+    await scene.sweep.run()
+    assert b"PRIVATE KEY" not in scene.bundle()
 
 
 async def test_a_worker_that_is_gone_between_key_and_password_leaves_neither() -> None:

@@ -327,7 +327,11 @@ def _entry(world: World, record: DeviceRecord) -> list[str]:
     if entry is None:
         return ["DPS does not have the individual enrollment that is wanted"] if record.own_entry else []
     if not wanted(record, world.now).own_entry:
-        return [f"DPS has an individual enrollment that nobody wants: {entry}"]
+        # One that kept out a revoked certificate until that expired stays until the device is changed the next time.
+        revoked = any(
+            each.state is CertificateState.REVOKED and each.serial_number not in record.in_use for each in record.held
+        )
+        return [] if revoked else [f"DPS has an individual enrollment that nobody wants: {entry}"]
     status = "disabled" if record.entry_disabled else "enabled"
     found = [] if entry["provisioningStatus"] == status else [f"the individual enrollment is to be {status}: {entry}"]
     group = world.storage.table("groups").rows.get(("group", record.enrollment_group or ""))

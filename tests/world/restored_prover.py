@@ -43,7 +43,8 @@ class RestoredProof(Proof[RestoredWorld]):
 
 
 def _is_expected(bug: BaseException | None) -> bool:
-    """Tell whether all that a timer was ended by is that the ledger was an older one."""
+    """Tell whether all that a timer was ended by is that the ledger was an older one, or that an answer was lost."""
     if isinstance(bug, ExceptionGroup):
         return all(map(_is_expected, bug.exceptions))
-    return isinstance(bug.__context__ if isinstance(bug, NotPublished) else bug, LedgerBehind)
+    cause = bug.__cause__ if isinstance(bug, NotPublished) else bug
+    return isinstance(cause, LedgerBehind | ConnectionError)

@@ -28,7 +28,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "revoked": ("renew", "delete", "ask OCSP"),
     "held": ("reinstate", "revoke"),
     "renewed": ("revoke", "delete"),
-    "ordered": ("order", "revoke"),
+    "ordered": ("order", "revoke", "expire", "disable the entry"),
     "ordered again": ("hold",),
     "former revoked": ("boot",),
     "disabled": ("enable", "compare", "raise the epoch"),

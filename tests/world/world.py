@@ -416,8 +416,11 @@ class World:
                 await self.worker.tick(timer)
             for each in self._behind():  # as a pass of reconciliation does
                 await self.services.converger.bring_along(each)
-            if self.changes() == before and sum(host.failed for host in self.hosts) == failed:
+            has_failed = sum(host.failed for host in self.hosts) != failed
+            if self.changes() == before and not has_failed:
                 return
+            if has_failed:
+                self.now += _SWEEP  # what failed is tried again later
         raise RestlessError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
 
     async def deliver_visible(self) -> int:

@@ -23,7 +23,7 @@ from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from shared.domain.certificates import CertificateRecord
     from shared.ledger.certificates import Certificates
@@ -44,7 +44,12 @@ _AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpirySweep:
-    """Gives the notices that are due."""
+    """Gives the notices that are due.
+
+    Attributes:
+        check_ledger: sees that the ledger is not an older one, which takes a certificate that was signed since for one
+            that was not, and would delete the key in its bundle; raises ``LedgerBehind``.
+    """
 
     expiry: ExpiryIndex
     certificates: Certificates
@@ -52,6 +57,7 @@ class ExpirySweep:
     bundles: Bundles
     renewals: AutomaticRenewals
     outbox: Outbox
+    check_ledger: Callable[[], Awaitable[None]]
     settings: Settings
     clock: Clock
 
@@ -64,8 +70,10 @@ class ExpirySweep:
             How many notices were given, by their kind.
 
         Raises:
+            LedgerBehind: the ledger is an older one; nothing is given.
             ExceptionGroup: some could not be given; the next sweep tries them again.
         """
+        await self.check_ledger()
         given, failures = Counter[Notice](), list[Exception]()
         async for some in in_batches(self._due(), _AT_ONCE):
             outcomes = await asyncio.gather(*map(self._see_to, some), return_exceptions=True)

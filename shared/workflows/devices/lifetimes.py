@@ -66,6 +66,7 @@ def lifetimes(
             bundles=bundles,
             renewals=automatic,
             outbox=outbox,
+            check_ledger=authorities.check_ledger,
             settings=settings,
             clock=clock,
         ),

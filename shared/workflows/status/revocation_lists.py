@@ -130,6 +130,7 @@ class RevocationLists:
                 published += await self._publish_unless(name, _never)
             except Exception as error:  # noqa: BLE001 - one CA that can't sign must not let the others' lists expire
                 failures.append(NotPublished(f"the CRL of {name!r} was not published: {error}"))
+                failures[-1].__cause__ = error
         if failures:
             raise ExceptionGroup(f"{len(failures)} of {len(names)} CRLs were not published", failures)
         return published
