@@ -133,8 +133,13 @@ class Prover[W: Conducted](ABC):
         await self._close(world, "alone", name)
 
     async def break_off(self, scene: W, name: str) -> None:
-        """Stop an act before each step, and after each with its answer lost; then deliver it again."""
+        """Stop an act before each step, and after each with its answer lost; then deliver it again.
+
+        One that has nothing to do, and so no step, is run once.
+        """
         steps = await self._kill(scene, name)
+        if not steps:
+            await self.alone(scene, name)
         for step in range(steps):
             world, what = self._copied(scene), f"{name} without the answer to step {step + 1}"
             self.begin(world, "a", name)
