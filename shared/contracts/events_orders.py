@@ -73,7 +73,8 @@ class OrderCompleted(Told):
     """The last line of an order is done.
 
     ``failed`` names the lines that failed, as many as fit; ``failedNotListed`` says how many more there are.
-    ``results`` is the URL of a blob with all lines, in CSV, and ``resultsJson`` that of one in JSON.
+    ``results`` is the URL of a blob with all lines, in CSV, and ``resultsJson`` that of one in JSON. ``actor`` has
+    ordered the devices or, of a cancelled order, cancelled it.
     """
 
     event_type = EventType.ORDER_COMPLETED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from datetime import timedelta
+from itertools import chain, count
 from random import Random
 
 import pytest
@@ -42,6 +43,30 @@ async def test_a_line_is_begun_or_cancelled_and_never_both() -> None:
         assert world.bugs == [], seed
         ends.add(line)
     assert ends == {"cancelled", "registered"}
+
+
+async def test_who_has_cancelled_an_order_is_told_whichever_message_finds_it_cancelled() -> None:
+    """The order's message pauses after each of its steps, while its second delivery ends, and the order is cancelled."""
+    told = dict[int, list[tuple[str, str | None]]]()
+    for step in count(1):
+        world = await World().prepare()
+        world.ask(
+            "the order", Queue.DEVICE_ORDERS, {"orderId": "order-1", "enrollmentGroup": GROUP, "devices": WAITING}
+        )
+        taken = world.take("the order")
+        assert taken is not None
+        world.conductor.start("first", world.hosts[0].deliver(*taken))
+        if await world.conductor.advance("first", step) < step:
+            break
+        await world.hosts[1].deliver(*taken)
+        ask(world, "cancel")
+        await world.deliver("cancel")
+        await world.conductor.advance("first")
+        await world.drain()
+        events = [each["data"] for each in world.events() if each["type"].endswith("OrderCompleted")]
+        told[step] = [(each["state"], each["actor"]["requestId"]) for each in events]
+    assert set(chain(*told.values())) == {("cancelled", "cancel-1")}
+    assert max(map(len, told.values())) > 1, "by both messages"
 
 
 @pytest.mark.parametrize("action", ["cancel", "close", "retry"])

@@ -32,6 +32,7 @@ from shared.workflows.intake.requests import led_to_by, submit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.domain.callers import Actor
     from shared.domain.order_acts import LineChange
     from shared.domain.orders import OrderLine, OrderRecord
     from shared.ledger.devices import Devices
@@ -127,6 +128,16 @@ class OrderEndings:
             async for batch in in_batches(self.orders.lines(order.order_id, start=order.revoked), PARTITION_LINES):
                 known = await self._revoke(known, cancelled, batch)
         return known
+
+    async def asked_by(self, order: OrderRecord) -> tuple[Actor | None, str | None]:
+        """Tell who wanted what an order comes to, and what they said to it: who has cancelled it, or ordered.
+
+        Whichever message finds that it has come to that.
+        """
+        if not order.is_cancelled:
+            return order.actor, order.comment
+        cancelled = await self._cancelled(order)
+        return cancelled.actor, cancelled.comment
 
     async def _cancelled(self, order: OrderRecord) -> RequestRecord:
         """Find the request that has cancelled an order.

@@ -280,8 +280,13 @@ class DeviceOrders:
         order = known.record
         counts = await self.orders.count(order.order_id)
         if not counts.left:
+            # Lines that are done may be so because it was cancelled since it was read: then that is what is told.
+            present = await self.orders.get(order.order_id)
+            if present is not None and present.record.ending is not order.ending:
+                return await self._count(present)
             known = await self.endings.revoke(known)
-            await self._announce_completed(order, counts)
+            with acting.acting(*await self.endings.asked_by(order)):
+                await self._announce_completed(order, counts)
             return await self.orders.change(known, completed(counts, order, self.clock())), timedelta()
         low, high = _WATCH
         # Soon while devices pour in; the longer an order waits for a first boot, or is to count, the rarer.
@@ -289,7 +294,9 @@ class DeviceOrders:
         if order.is_cancelled:
             high = _BUSY
         pause = min(pause, max(high, order.device_count * _COUNT_PER_LINE))
-        known = await self.progress.tell(await self.orders.change(known, counted(counts)), counts)
+        known = await self.orders.change(known, counted(counts))
+        with acting.acting(*await self.endings.asked_by(order)):
+            known = await self.progress.tell(known, counts)
         return known, timedelta(seconds=ceil(pause.total_seconds()))
 
     async def _announce_completed(self, order: OrderRecord, counts: LineCounts) -> None:
