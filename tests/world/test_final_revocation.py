@@ -99,7 +99,10 @@ def _ways(states: dict[State, tuple[State, ...]]) -> list[str]:
 
 
 def scenes() -> list[tuple[str, tuple[str, ...]]]:
-    """A final revocation with each other actor, and with a boot besides; deeper, with two others, and a kill."""
+    """A final revocation with each other actor, and with a boot besides; deeper, with two others, or with a kill.
+
+    Both at once had taken 9 GB of memory when it was given up.
+    """
     few = [(other,) for other in OTHERS]
     many = [
         *few,
@@ -115,7 +118,8 @@ def scenes() -> list[tuple[str, tuple[str, ...]]]:
 def test_a_final_revocation_is_absorbing(beginning: str, actors: tuple[str, ...]) -> None:
     """Once the ledger says so it stays so, no step opens a door for good, and at rest every door is shut."""
     model = Model()
-    assert look_at(model, model.begin(BEGINNINGS[beginning](), *actors, kills=1 if DEEPER else 0)) == []
+    kills = 1 if DEEPER and len(actors) == 2 else 0
+    assert look_at(model, model.begin(BEGINNINGS[beginning](), *actors, kills=kills)) == []
 
 
 @pytest.mark.parametrize(
