@@ -14,6 +14,7 @@ from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import Conflict, Deferred, Rejected
 from shared.pki import names
+from shared.ports.registrar import AssignmentFailed
 from tests.unit.devices import COMPROMISE, HUB, DeviceScene, csr, registered
 
 if TYPE_CHECKING:
@@ -252,3 +253,33 @@ async def test_a_line_waits_for_its_ca_to_be_enabled_and_fails_if_that_is_retire
     await scene.order("order-2", "drill")
     (line,) = [each.record async for each in scene.orders.lines_in("order-2", LineState.FAILED)]
     assert line.reason == "issuer: the CA is retired"
+
+
+@pytest.mark.parametrize(
+    ("registration", "why"),
+    [
+        (
+            {"errorCode": 400207, "errorMessage": "Custom allocation failed."},
+            "400207, Custom allocation failed.",
+        ),
+        ({}, "no error code, no message"),
+        (None, "no error code, no message"),
+    ],
+)
+async def test_why_dps_has_found_no_hub_is_said_as_its_record_has_it(
+    monkeypatch: pytest.MonkeyPatch, registration: dict[str, Any] | None, why: str
+) -> None:
+    """DPS does not tell the device; without it, nobody would look at the webhook of the allocation."""
+    scene = await DeviceScene().set_up()
+
+    async def register(registration_id: str, _credentials: Any) -> Any:
+        if registration is not None:
+            scene.provisioning.registrations[registration_id] = registration
+        raise AssignmentFailed(f"DPS found no hub for {registration_id!r}")
+
+    monkeypatch.setattr(scene.registrar, "register", register)
+    with pytest.raises(AssignmentFailed) as failed:
+        await scene.order()
+    assert str(failed.value) == (
+        f"DPS found no hub for 'press': {why}; see to the group's allocation policy, its webhook and its hubs"
+    )
