@@ -40,6 +40,7 @@ from shared.settings import Settings
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
 from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
+from shared.workflows.epochs import HOLDS
 from shared.workflows.intake.in_hand import InHand
 from shared.workflows.intake.requests import submit
 from tests.pki.hierarchy import NOW, hierarchy
@@ -420,7 +421,7 @@ class World:
             if self.changes() == before and not has_failed:
                 return
             if has_failed:
-                self.now += _SWEEP  # what failed is tried again later
+                self.now += 2 * HOLDS  # a timer that waits for the ledger looks at it again
         raise RestlessError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
 
     async def deliver_visible(self) -> int:
