@@ -129,7 +129,7 @@ class OrderEndings:
                 known = await self._revoke(known, cancelled, batch)
         return known
 
-    async def asked_by(self, order: OrderRecord) -> tuple[Actor | None, str | None]:
+    async def by_whom(self, order: OrderRecord) -> tuple[Actor | None, str | None]:
         """Tell who wanted what an order comes to, and what they said to it: who has cancelled it, or ordered.
 
         Whichever message finds that it has come to that.

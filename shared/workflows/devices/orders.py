@@ -285,7 +285,7 @@ class DeviceOrders:
             if present is not None and present.record.ending is not order.ending:
                 return await self._count(present)
             known = await self.endings.revoke(known)
-            with acting.acting(*await self.endings.asked_by(order)):
+            with acting.acting(*await self.endings.by_whom(order)):
                 await self._announce_completed(order, counts)
             return await self.orders.change(known, completed(counts, order, self.clock())), timedelta()
         low, high = _WATCH
@@ -295,7 +295,7 @@ class DeviceOrders:
             high = _BUSY
         pause = min(pause, max(high, order.device_count * _COUNT_PER_LINE))
         known = await self.orders.change(known, counted(counts))
-        with acting.acting(*await self.endings.asked_by(order)):
+        with acting.acting(*await self.endings.by_whom(order)):
             known = await self.progress.tell(known, counts)
         return known, timedelta(seconds=ceil(pause.total_seconds()))
 

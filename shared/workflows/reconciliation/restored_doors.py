@@ -20,7 +20,7 @@ from shared.domain.words import RevocationReason
 from shared.workflows.devices.changes import change, unsettled
 from shared.workflows.devices.entry_certificates import serial_numbers_of
 from shared.workflows.many import AT_ONCE, pages
-from shared.workflows.reconciliation.said_first import Due, said_first
+from shared.workflows.reconciliation.said_first import Due, due_of, said_first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -180,9 +180,11 @@ class RestoredDoors:
     ) -> Due | None:
         """Give what is to be entered; ``None`` if that is there, or the ledger does not know the device."""
         known = await self.devices.get(registration_id)
-        wanted = act(known.record) if known is not None else None
-        if known is None or wanted is None or wanted is known.record:
+        if known is None:
             return None
-        follows = wanted.generation != known.record.generation
-        enter = partial(change, self.devices, registration_id, act, at=self.clock())
-        return Due(line=f"{registration_id}: {said(wanted)}" if follows else None, enter=enter)
+        wanted = act(known.record)
+        enter = partial(self._enter, registration_id, act)
+        return due_of(known.record, wanted, line=f"{registration_id}: {said(wanted)}", enter=enter)
+
+    async def _enter(self, registration_id: str, act: Callable[[DeviceRecord], DeviceRecord]) -> None:
+        await change(self.devices, registration_id, act, at=self.clock())

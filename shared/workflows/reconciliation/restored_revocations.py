@@ -25,7 +25,7 @@ from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.many import AT_ONCE
 from shared.workflows.reconciliation.found_authorities import number_of
-from shared.workflows.reconciliation.said_first import Due, said_first
+from shared.workflows.reconciliation.said_first import Due, due_of, said_first
 from shared.workflows.status.former_lists import keep_listed, revocation_of
 from shared.workflows.status.revocation_lists import CRLS
 from shared.workflows.turns import Turns
@@ -202,13 +202,10 @@ class RestoredRevocations:
                 f"nothing else is done about it: {refusal}",
                 enter=partial(self._enter, name, listed),
             )
-        if wanted is known.record:
-            return None
         is_used = listed.serial_number in known.record.in_use
         what = "" if is_used else f"certificate {listed.serial_number}, which it does not use any more, is "
         line = f"{registration_id}: {what}revoked again ({listed.reason}, {listed.revoked_at:%Y-%m-%d %H:%M} UTC)"
-        follows = wanted.generation != known.record.generation
-        return Due(line=line if follows else None, enter=partial(self._change, registration_id, act))
+        return due_of(known.record, wanted, line=line, enter=partial(self._change, registration_id, act))
 
     async def _change(self, registration_id: str, act: Callable[[DeviceRecord], DeviceRecord]) -> None:
         async with self._turns.of(registration_id):

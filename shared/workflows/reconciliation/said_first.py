@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+    from shared.domain.devices import DeviceRecord
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
@@ -27,6 +29,15 @@ class Due:
 
     line: str | None
     enter: Callable[[], Awaitable[object]] | None = None
+
+
+def due_of(
+    known: DeviceRecord, wanted: DeviceRecord, *, line: str, enter: Callable[[], Awaitable[object]]
+) -> Due | None:
+    """Give what is due about a device: nothing if it is as wanted. What no service has to follow is not said."""
+    if wanted is known:
+        return None
+    return Due(line=line if wanted.generation != known.generation else None, enter=enter)
 
 
 async def said_first[T](

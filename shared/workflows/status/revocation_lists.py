@@ -129,8 +129,9 @@ class RevocationLists:
             try:
                 published += await self._publish_unless(name, _never)
             except Exception as error:  # noqa: BLE001 - one CA that can't sign must not let the others' lists expire
-                failures.append(NotPublished(f"the CRL of {name!r} was not published: {error}"))
-                failures[-1].__cause__ = error
+                failure = NotPublished(f"the CRL of {name!r} was not published: {error}")
+                failure.__cause__ = error
+                failures.append(failure)
         if failures:
             raise ExceptionGroup(f"{len(failures)} of {len(names)} CRLs were not published", failures)
         return published
