@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.domain.attestations import x509_attestation
-from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.authorities import ProofOfPossession
 from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
 from shared.ledger.directory import Directory
@@ -16,6 +16,7 @@ from shared.workflows.devices.explaining import Explaining
 from shared.workflows.devices.looking import Looking
 from shared.workflows.groups.previews import Previews
 from tests.pki.hierarchy import NOW, Hierarchy, hierarchy
+from tests.records import authority_record
 from tests.unit.devices import ISSUER, DeviceScene
 from tests.unit.fakes import FakeTable
 
@@ -43,14 +44,10 @@ class ExplainedScene(DeviceScene):
             (ISSUER, self.pki.issuing.certificate, "dpsCa", None),
         ):
             await self.issuers.try_insert(
-                AuthorityRecord(
-                    name=name,
+                authority_record(
+                    name,
+                    NOW,
                     kind=CertificateKind.INTERMEDIATE if parent else CertificateKind.ROOT,
-                    state=AuthorityState.ACTIVE,
-                    key_algorithm="ec-p256",
-                    fingerprint="f",
-                    cause="r",
-                    requested_at=NOW,
                     parent=parent,
                     certificate=names.pem(certificate),
                     thumbprint=names.thumbprint(certificate),

@@ -13,16 +13,16 @@ from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, Up
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.words import CertificateKind
 from tests.pki.hierarchy import NOW
+from tests.records import authority_record
 
 SERIAL = "4" * 40
 LIST = PublishedNumber(3, frozenset({"11"}), frozenset({"11"}))
 
 
 def ca(state: AuthorityState = AuthorityState.ACTIVE, **fields: Any) -> AuthorityRecord:
-    record = AuthorityRecord(
-        name="root", kind=CertificateKind.ROOT, state=state, key_algorithm="EC-P256", fingerprint="f", cause="r",
-        requested_at=NOW, wanted=WantedAuthority(), serial_number=SERIAL, thumbprint="AB", certificate="PEM",
-        proof_of_possession=ProofOfPossession.VERIFIED, crl_number=3,
+    record = authority_record(
+        "root", NOW, kind=CertificateKind.ROOT, state=state, cause="r", wanted=WantedAuthority(), serial_number=SERIAL,
+        thumbprint="AB", certificate="PEM", proof_of_possession=ProofOfPossession.VERIFIED, crl_number=3,
     )  # fmt: skip
     return record.model_copy(update=fields)
 

@@ -6,22 +6,19 @@ from typing import Any
 
 import pytest
 
-from shared.domain.authorities import AuthorityAction, AuthorityRecord, AuthorityState, ProofOfPossession
-from shared.domain.words import CertificateKind, KeyCustody
+from shared.domain.authorities import AuthorityAction, ProofOfPossession
+from shared.domain.words import KeyCustody
 from shared.workflows.authorities.effects import effects_of
 from shared.workflows.authorities.reach import Reached
 from tests.pki.hierarchy import NOW
+from tests.records import authority_record
 
 ALONE = Reached(authorities=("line",), groups=(), devices=0, unseen=0, more=False)
 BUSY = Reached(authorities=("line", "left", "right"), groups=("press", "mill"), devices=500, unseen=0, more=True)
 
 
 def effects(action: AuthorityAction, reached: Reached = ALONE, **fields: Any) -> list[str]:
-    record = AuthorityRecord(
-        name="line", kind=CertificateKind.INTERMEDIATE, state=AuthorityState.ACTIVE, key_algorithm="EC-P256",
-        fingerprint="f", cause="r", requested_at=NOW, **fields,
-    )  # fmt: skip
-    return list(effects_of(record, action, reached))
+    return list(effects_of(authority_record("line", NOW, **fields), action, reached))
 
 
 def test_what_is_disabled_can_be_enabled() -> None:

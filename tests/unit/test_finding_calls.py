@@ -14,7 +14,8 @@ from shared.domain.finding_calls import is_settled, said_of
 from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
 from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.treatments import FindingKind
-from shared.domain.words import CertificateKind, DeviceState, RevocationReason
+from shared.domain.words import DeviceState, RevocationReason
+from tests.records import authority_record
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ANY = FindingKind.ROGUE_CERTIFICATE
@@ -49,17 +50,7 @@ def group(**fields: Any) -> GroupRecord:
 
 
 def authority(**fields: Any) -> AuthorityRecord:
-    record = AuthorityRecord(
-        name="ca",
-        kind=CertificateKind.INTERMEDIATE,
-        state=AuthorityState.ACTIVE,
-        key_algorithm="EC-P256",
-        fingerprint="f",
-        cause="c",
-        requested_at=NOW,
-        thumbprint="A" * 64,
-    )
-    return record.model_copy(update=fields)
+    return authority_record("ca", NOW, **{"thumbprint": "A" * 64, **fields})
 
 
 def changed(kind: FindingKind, before: Any, now: Any) -> set[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.domain.authorities import AuthorityRecord, AuthorityState
+from shared.domain.authorities import AuthorityState
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.words import CertificateKind, RegisterBy, RevocationReason
@@ -18,6 +18,7 @@ from shared.ledger.directory import Projection
 from shared.ledger.orders import Orders
 from shared.ledger.table import Stale
 from tests.pki.hierarchy import NOW
+from tests.records import authority_record
 from tests.world.storage import Row, Table
 
 if TYPE_CHECKING:
@@ -110,15 +111,7 @@ async def test_an_identity_that_an_older_app_has_claimed_is_known() -> None:
     table = Table()
     await table.insert({"PartitionKey": "identity", "RowKey": "identity", "name": "line"})
     ledger = Authorities(table)
-    record = AuthorityRecord(
-        name="line",
-        kind=CertificateKind.ROOT,
-        state=AuthorityState.REQUESTED,
-        key_algorithm="EC-P256",
-        fingerprint="f",
-        cause="r1",
-        requested_at=NOW,
-    )
+    record = authority_record("line", NOW, kind=CertificateKind.ROOT, state=AuthorityState.REQUESTED)
     assert await ledger.try_insert(record) is not None
     assert await ledger.claim_identity("identity", "other") == "line"
 

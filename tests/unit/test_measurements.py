@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from shared.contracts.messages import Queue
-from shared.domain.authorities import AuthorityRecord, AuthorityState, PublishedList
+from shared.domain.authorities import AuthorityState, PublishedList
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
 from shared.ledger.groups import Groups
 from shared.telemetry import metrics
 from shared.workflows.status.measurements import Measurements
 from tests.measured import Kept
 from tests.pki.hierarchy import NOW
+from tests.records import authority_record
 from tests.unit.fakes import FakeQueues, FakeTable
 
 
@@ -28,17 +28,9 @@ def measurements(queues: Any = None) -> Measurements:
 
 
 async def enter(measured: Measurements, name: str, days: int, **fields: Any) -> None:
-    record = AuthorityRecord(
-        name=name,
-        kind=CertificateKind.INTERMEDIATE,
-        state=AuthorityState.ACTIVE,
-        key_algorithm="EC-P256",
-        fingerprint="f",
-        cause="c",
-        requested_at=NOW,
-        not_after=NOW + timedelta(days=days),
+    await measured.records.try_insert(
+        authority_record(name, NOW, **{"not_after": NOW + timedelta(days=days), **fields})
     )
-    await measured.records.try_insert(record.model_copy(update=fields))
 
 
 async def enter_group(measured: Measurements, name: str, issuer: str, state: GroupState = GroupState.ENABLED) -> None:

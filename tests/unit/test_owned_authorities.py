@@ -21,7 +21,7 @@ from shared.contracts.authorities import AuthorityAct
 from shared.contracts.certificates import AuthorityImport
 from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct
-from shared.domain.authorities import AuthorityRecord, AuthorityState, WantedAuthority
+from shared.domain.authorities import AuthorityState, WantedAuthority
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import AwaitsApproval, Conflict, Deferred, PreconditionFailed, Rejected
@@ -32,6 +32,7 @@ from shared.threads import ThreadPool
 from shared.workflows.authorities.possession import places_of
 from shared.workflows.authorities.records import AuthorityDefinition, all_certificates
 from tests.pki.foreign import KEY, authority, name_of
+from tests.records import authority_record
 from tests.unit.authorities import AuthorityScene
 from tests.world.approving import ADA, BOB
 
@@ -569,16 +570,7 @@ async def test_the_place_of_a_ca_that_others_are_changing_is_freed_later() -> No
 async def test_a_certificate_for_a_ca_that_waits_for_none_is_refused_or_has_to_wait() -> None:
     """One that is being made here never takes it; one that is to be signed elsewhere has no request yet."""
     scene = Scene()
-    record = AuthorityRecord(
-        name="line",
-        kind=CertificateKind.INTERMEDIATE,
-        state=AuthorityState.REQUESTED,
-        key_algorithm="EC-P256",
-        fingerprint="f",
-        cause="r",
-        requested_at=scene.now,
-        wanted=WantedAuthority(),
-    )
+    record = authority_record("line", scene.now, state=AuthorityState.REQUESTED, wanted=WantedAuthority())
     known = await scene.records.try_insert(record)
     assert known is not None
     with pytest.raises(Conflict) as refused:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shared.domain.authorities import AuthorityRecord, AuthorityState, PublishedList
-from shared.domain.words import CertificateKind
+from shared.domain.authorities import AuthorityState, PublishedList
 from tests.pki.hierarchy import NOW
+from tests.records import authority_record
 from triggers.console.authorities import ShownAuthority
 
 if TYPE_CHECKING:
@@ -19,11 +19,7 @@ DAY = timedelta(days=1)
 
 
 def shown(state: AuthorityState = AuthorityState.ACTIVE, *, now: datetime = NOW, **fields: Any) -> ShownAuthority:
-    record = AuthorityRecord(
-        name="line", kind=CertificateKind.INTERMEDIATE, state=state, key_algorithm="EC-P256", fingerprint="f",
-        cause="r", requested_at=NOW, **fields,
-    )  # fmt: skip
-    return ShownAuthority.of(record, 0, now)
+    return ShownAuthority.of(authority_record("line", NOW, state=state, **fields), 0, now)
 
 
 @pytest.mark.parametrize(

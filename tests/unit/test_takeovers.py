@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from shared.domain.authorities import AuthorityRecord, AuthorityState, WantedAuthority
+from shared.domain.authorities import AuthorityState, WantedAuthority
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
-from shared.domain.words import CertificateKind
 from shared.ledger.authorities import Authorities
 from shared.workflows.devices.takeovers import Takeovers
 from tests.pki.hierarchy import NOW, hierarchy
+from tests.records import authority_record
 from tests.unit.devices import HUB, ISSUER, DeviceScene, registered
 from tests.unit.fakes import FakeTable
 
@@ -26,12 +26,7 @@ async def scene_with(group: dict[str, Any], registrations: list[str]) -> tuple[D
     )
     issuers = Authorities(FakeTable())
     for name, wanted in ((ISSUER, WantedAuthority()), ("brought-along", None)):
-        await issuers.try_insert(
-            AuthorityRecord(
-                name=name, kind=CertificateKind.INTERMEDIATE, state=AuthorityState.REQUESTED, key_algorithm="ec-p256",
-                fingerprint="f", cause="r", requested_at=NOW, wanted=wanted,
-            )
-        )  # fmt: skip
+        await issuers.try_insert(authority_record(name, NOW, state=AuthorityState.REQUESTED, wanted=wanted))
 
     async def page(group_id: str, *, size: int, continuation: str | None) -> tuple[list[dict[str, Any]], str | None]:
         assert size == 100

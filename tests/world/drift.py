@@ -33,6 +33,7 @@ from shared.rules.etags import ANY_VERSION
 from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
 from tests.pki.hierarchy import Hierarchy, hierarchy
+from tests.records import authority_record
 from tests.world import acts, groups_acts
 from tests.world.groups_world import GroupWorld, authority
 from tests.world.kept import kept
@@ -154,14 +155,9 @@ async def fleet_of(*requests: str, **policies: Policy) -> Fleet:
     world = await world_of(*requests)
     issuer = authority(CA)
     await Authorities(world.storage.table("issuers")).try_insert(
-        AuthorityRecord(
-            name=CA,
-            kind=CertificateKind.INTERMEDIATE,
-            state=AuthorityState.ACTIVE,
-            key_algorithm="EC-P256",
-            fingerprint="f",
-            cause="c",
-            requested_at=world.now,
+        authority_record(
+            CA,
+            world.now,
             key_id="https://vault/keys/line-ca1/1",
             certificate=names.pem(issuer.certificate),
             thumbprint=names.thumbprint(issuer.certificate),

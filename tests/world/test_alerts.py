@@ -9,7 +9,7 @@ import pytest
 
 from shared.adapters.observed import Call
 from shared.contracts.messages import Queue
-from shared.domain.authorities import AuthorityRecord, AuthorityState, PublishedList
+from shared.domain.authorities import PublishedList
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.words import CertificateKind
 from shared.errors import Deferred
@@ -20,6 +20,7 @@ from shared.telemetry.metrics import received
 from shared.workflows.status.measurements import Measurements
 from tests.measured import ALERTS, Kept, fires
 from tests.pki.hierarchy import NOW
+from tests.records import authority_record
 from tests.world.acts import MESSAGES, registered
 from tests.world.drift import disable_at_hub, fleet_of, register_a_stranger
 from tests.world.storage import Queues, Table
@@ -64,14 +65,10 @@ async def measured_authorities(now: datetime) -> None:
     records, groups = Authorities(Table("issuers")), Groups(Table("groups"))
     for name, parent, end in (("root", None, 3650), ("line-ca2", "root", 1825), ("line-ca1", "root", 450)):
         await records.try_insert(
-            AuthorityRecord(
-                name=name,
+            authority_record(
+                name,
+                NOW,
                 kind=CertificateKind.INTERMEDIATE if parent else CertificateKind.ROOT,
-                state=AuthorityState.ACTIVE,
-                key_algorithm="EC-P256",
-                fingerprint="f",
-                cause="c",
-                requested_at=NOW,
                 parent=parent,
                 not_after=NOW + timedelta(days=end),
                 published=PublishedList(sha256="", made_at=NOW, next_update=NOW + timedelta(days=7)),

@@ -16,12 +16,13 @@ from shared.domain.approvals import ApprovalAct, ApprovalRecord
 from shared.domain.authorities import AuthorityRecord, AuthorityState
 from shared.domain.callers import Actor, CallerKind
 from shared.domain.devices import DeviceRecord
-from shared.domain.words import CertificateKind, DeviceState, RevocationReason
+from shared.domain.words import DeviceState, RevocationReason
 from shared.ledger.audit_log import AuditFilters
 from shared.ledger.authorities import Authorities
 from shared.pki import names
 from shared.rules.request_ids import led_to
 from tests.pki.hierarchy import NOW, hierarchy
+from tests.records import authority_record
 from tests.world.auditor import audit
 from tests.world.deliveries import broken_off
 from tests.world.host import LEASE
@@ -55,14 +56,9 @@ async def in_service(*devices: str, kind: type[World] = World) -> World:
     issuing = hierarchy().issuing.certificate
     with world.conductor.at_once():
         await Authorities(world.storage.table("issuers")).try_insert(
-            AuthorityRecord(
-                name=ISSUER,
-                kind=CertificateKind.INTERMEDIATE,
-                state=AuthorityState.ACTIVE,
-                key_algorithm="EC-P256",
-                fingerprint="f",
-                cause="r",
-                requested_at=NOW,
+            authority_record(
+                ISSUER,
+                NOW,
                 parent="dpsCa",
                 serial_number=names.serial_text(issuing.serial_number),
                 thumbprint=names.thumbprint(issuing),

@@ -8,12 +8,13 @@ import pytest
 from cryptography import x509
 
 from shared.domain.attestations import x509_attestation
-from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.authorities import ProofOfPossession
 from shared.domain.devices import OUT_OF_SERVICE
 from shared.domain.words import CertificateKind, DeviceState
 from shared.ledger.authorities import Authorities
 from shared.pki import names
 from tests.pki.hierarchy import NOW, hierarchy
+from tests.records import authority_record
 from tests.world.acts import ACTS, CALLS, FORMER, SCENES, message
 from tests.world.prover import Proof
 from tests.world.services import HUB
@@ -34,14 +35,10 @@ async def with_group(world: World) -> World:
     issuers = Authorities(world.storage.table("issuers"))
     for name, certificate, parent in (("dpsCa", root, None), (ISSUER, issuing, "dpsCa")):
         await issuers.try_insert(
-            AuthorityRecord(
-                name=name,
+            authority_record(
+                name,
+                NOW,
                 kind=CertificateKind.INTERMEDIATE if parent else CertificateKind.ROOT,
-                state=AuthorityState.ACTIVE,
-                key_algorithm="ec-p256",
-                fingerprint="f",
-                cause="r",
-                requested_at=NOW,
                 parent=parent,
                 certificate=names.pem(certificate),
                 thumbprint=names.thumbprint(certificate),

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import pytest
 
 from shared.contracts.messages import Queue
-from shared.domain.authorities import AuthorityRecord, AuthorityState
-from shared.domain.words import CertificateKind, DeviceState
+from shared.domain.authorities import AuthorityState
+from shared.domain.words import DeviceState
 from shared.pki import names
 from tests.pki.hierarchy import NOW, hierarchy
+from tests.records import authority_record
 from tests.world.auditor import told_by
 from tests.world.prover import Proof
 from tests.world.world import DEVICE, ISSUER, Authorities, World
@@ -56,14 +57,10 @@ class EndingAuthorities(Authorities):
         """Give its row."""
         async with self._steps.step("read the CA", "tables"):
             self._steps.trace.note("issuers", ISSUER)
-            return AuthorityRecord(
-                name=ISSUER,
-                kind=CertificateKind.INTERMEDIATE,
+            return authority_record(
+                ISSUER,
+                NOW,
                 state=self.state,
-                key_algorithm="EC-P256",
-                fingerprint="f",
-                cause="c",
-                requested_at=NOW,
                 path_length=0,
                 enrollment_group="line",
                 certificate=names.pem(hierarchy().issuing.certificate),

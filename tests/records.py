@@ -1,0 +1,30 @@
+"""Rows as tests enter them: with what each must have, and nothing says anything about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared.domain.authorities import AuthorityRecord, AuthorityState
+from shared.domain.words import CertificateKind
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def authority_record(name: str, at: datetime, **fields: Any) -> AuthorityRecord:
+    """Give the row of a CA, of an issuing one in use if nothing else is said.
+
+    Args:
+        name: of the CA.
+        at: when it was asked for.
+        fields: others than these, or instead of them.
+    """
+    given: dict[str, Any] = {
+        "kind": CertificateKind.INTERMEDIATE,
+        "state": AuthorityState.ACTIVE,
+        "key_algorithm": "EC-P256",
+        "fingerprint": "f",
+        "cause": "c",
+        **fields,
+    }
+    return AuthorityRecord(name=name, requested_at=at, **given)
