@@ -23,7 +23,7 @@ from shared.domain.devices import DeviceRecord
 from shared.domain.given_settings import Given
 from shared.domain.group_signers import check_alone, with_next, with_references, without_previous
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
-from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.own_certificates import Own
 from shared.domain.reconciliation import Seen, device_differences, group_differences
 from shared.domain.treatments import FindingKind
@@ -33,6 +33,7 @@ from shared.errors import Conflict
 from shared.pki import names
 from shared.workflows.devices.entry_certificates import held_by, serial_numbers_of
 from tests.pki.hierarchy import hierarchy
+from tests.records import held_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,14 +230,10 @@ def test_an_entry_that_admits_a_certificate_and_something_else_does_not_admit_th
 def device(state: DeviceState = DeviceState.REGISTERED, *, expired: bool = False, **fields: Any) -> DeviceRecord:
     shut = state in {DeviceState.REVOKED, DeviceState.DELETED}
     ends = NOW + timedelta(days=-1 if expired else 300)
-    held = HeldCertificate(
-        serial_number="4" * 40,
+    held = held_certificate(
+        "4" * 40,
+        NOW - timedelta(days=400),
         state=CertificateState.REVOKED if shut else CertificateState.ACTIVE,
-        issuer="ca",
-        purpose=Purpose.ORDER,
-        cause="o",
-        recorded_at=NOW - timedelta(days=400),
-        public_key="k",
         not_after=ends,
         reason=RevocationReason.KEY_COMPROMISE if shut else None,
     )

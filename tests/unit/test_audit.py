@@ -16,11 +16,12 @@ from shared.domain.audit import Observed, faults, group_faults
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
 from shared.domain.groups import CaReferences, Change, ChangeAction, GroupRecord, GroupState
-from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import ServiceFailed
 from shared.ledger.lost_certificates import LostCertificates
 from shared.ports.hubs import HubIdentity
+from tests.records import held_certificate
 from tests.unit.evidence.test_comparing import healthy, lost
 
 if TYPE_CHECKING:
@@ -35,10 +36,7 @@ SHUT = replace(LETS_IN, enabled=False)
 
 def device(holds: CertificateState = CertificateState.ACTIVE, **fields: Any) -> DeviceRecord:
     reason = RevocationReason.KEY_COMPROMISE if holds is CertificateState.REVOKED else None
-    held = HeldCertificate(
-        serial_number=SERIAL, state=holds, issuer="ca", purpose=Purpose.ORDER, cause="o", recorded_at=NOW,
-        public_key="k", not_after=END, reason=reason,
-    )  # fmt: skip
+    held = held_certificate(SERIAL, NOW, state=holds, not_after=END, reason=reason)
     summary = CertificateSummary(serial_number=SERIAL, thumbprint="T", not_before=NOW, not_after=END, issuer="ca")
     given = {"state": DeviceState.REGISTERED, "held": (held,), "certificate": summary, **fields}
     return DeviceRecord(registration_id="a", order_id="o", updated_at=NOW, enrollment_group="g", **given)

@@ -19,7 +19,7 @@ from shared.domain.callers import Actor, CallerKind
 from shared.domain.certificates import CertificateRecord, CertificateState, RevocationRecord
 from shared.domain.devices import DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
-from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.request_parts import part_note
 from shared.domain.requests import Progress, RequestState, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
@@ -30,6 +30,7 @@ from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.authority_devices import AuthorityDevices
 from shared.workflows.many import pages
 from tests.pki.hierarchy import NOW
+from tests.records import held_certificate
 from tests.unit.authorities import AuthorityScene
 from tests.unit.fakes import FakeTable
 from tests.unit.test_authority_audit import ca
@@ -78,15 +79,7 @@ async def device(
 ) -> str:
     """Enter a device with a certificate in force of the CA ``line``; one that it has used before, if not used."""
     serial = f"{number:040x}"
-    held = HeldCertificate(
-        serial_number=serial,
-        state=CertificateState.ACTIVE,
-        issuer="line",
-        purpose=Purpose.ORDER,
-        cause="o",
-        recorded_at=NOW,
-        public_key="k",
-    )
+    held = held_certificate(serial, NOW, issuer="line")
     row = CertificateRecord(
         serial_number=serial,
         kind=CertificateKind.DEVICE,

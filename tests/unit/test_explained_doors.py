@@ -12,7 +12,7 @@ from shared.domain.devices import DeviceRecord
 from shared.domain.dps_decisions import Cause, Decision, Match
 from shared.domain.explanations.doors import doors
 from shared.domain.explanations.parts import Blind, Seen, Unseen
-from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import CertificateSummary, HeldCertificate
 from shared.domain.words import DeviceState, RevocationReason
 from shared.pki import names
 from shared.pki.findings import Finding
@@ -20,6 +20,7 @@ from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
 from shared.ports.hubs import HubIdentity
 from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
+from tests.records import held_certificate
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,16 +37,7 @@ ASLEEP = Unseen(Blind.UNAVAILABLE, "hub-1 does not answer")
 
 
 def held(state: CertificateState = CertificateState.ACTIVE, **fields: Any) -> HeldCertificate:
-    return HeldCertificate(
-        serial_number=SERIAL,
-        state=state,
-        issuer="line-ca1",
-        purpose=Purpose.ORDER,
-        cause="o",
-        recorded_at=NOW,
-        public_key="k",
-        **fields,
-    )
+    return held_certificate(SERIAL, NOW, state=state, issuer="line-ca1", **fields)
 
 
 def device(*, ends: datetime = NOW + timedelta(days=1), **fields: Any) -> DeviceRecord:

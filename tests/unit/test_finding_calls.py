@@ -12,22 +12,13 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord
 from shared.domain.finding_calls import is_settled, said_of
 from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
-from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.treatments import FindingKind
 from shared.domain.words import DeviceState, RevocationReason
-from tests.records import authority_record
+from tests.records import authority_record, held_certificate
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ANY = FindingKind.ROGUE_CERTIFICATE
-HELD = HeldCertificate(
-    serial_number="4" * 40,
-    state=CertificateState.ACTIVE,
-    issuer="ca",
-    purpose=Purpose.ORDER,
-    cause="o",
-    recorded_at=NOW,
-    public_key="k",
-)
+HELD = held_certificate("4" * 40, NOW)
 
 
 def device(**fields: Any) -> DeviceRecord:

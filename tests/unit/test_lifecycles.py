@@ -10,7 +10,6 @@ import pytest
 from shared.domain import lifecycles
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord
-from shared.domain.held_certificates import HeldCertificate, Purpose
 from shared.domain.lifecycles import (
     APPROVAL,
     AUTHORITY,
@@ -23,6 +22,7 @@ from shared.domain.lifecycles import (
     Lifecycle,
 )
 from shared.domain.words import DeviceState
+from tests.records import held_certificate
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ENDS = {
@@ -71,10 +71,7 @@ def test_a_record_refuses_a_state_that_does_not_follow() -> None:
     device = DeviceRecord(registration_id="a", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
     with pytest.raises(IllegalStep, match=r"^a device that is ordered does not become registered$"):
         device.entered(DeviceState.REGISTERED, NOW)
-    held = HeldCertificate(
-        serial_number="1", state=CertificateState.REVOKED, issuer="ca", purpose=Purpose.ORDER, cause="o",
-        recorded_at=NOW, public_key="k",
-    )  # fmt: skip
+    held = held_certificate("1", NOW, state=CertificateState.REVOKED)
     with pytest.raises(IllegalStep, match=r"^a certificate that is revoked does not become active$"):
         held.changed(state=CertificateState.ACTIVE)
     assert held.changed(listed=True).listed

@@ -10,21 +10,20 @@ import pytest
 from shared.domain import issuance
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import DeviceRecord
-from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import CertificateSummary, HeldCertificate
 from shared.domain.renewal import Step, step_of, turn_of
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Overtaken
 from tests.pki.hierarchy import NOW
+from tests.records import held_certificate
 
 DAY = timedelta(days=1)
 FIRST, SECOND = "1" * 40, "2" * 40
 
 
 def held(serial: str, *, issuer: str = "line", at: timedelta = -DAY, active: bool = True) -> HeldCertificate:
-    return HeldCertificate(
-        serial_number=serial, state=CertificateState.ACTIVE if active else CertificateState.RESERVED, issuer=issuer, purpose=Purpose.ORDER, cause="o",
-        recorded_at=NOW + at, public_key="k", not_after=NOW + 300 * DAY,
-    )  # fmt: skip
+    state = CertificateState.ACTIVE if active else CertificateState.RESERVED
+    return held_certificate(serial, NOW + at, state=state, issuer=issuer, not_after=NOW + 300 * DAY)
 
 
 def summary(serial: str, *, issuer: str = "line") -> CertificateSummary:

@@ -20,7 +20,7 @@ from shared.domain.attestations import (
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.groups import CaReferences
-from shared.domain.held_certificates import HeldCertificate, Purpose
+from shared.domain.held_certificates import Purpose
 from shared.domain.passes import ReconciliationState
 from shared.domain.treatments import TREATMENTS, FindingKind, Policy
 from shared.domain.upkeep import pinned
@@ -33,7 +33,7 @@ from shared.rules.etags import ANY_VERSION
 from shared.workflows.devices.bundles import BUNDLES, bundle_name, secret_name
 from shared.workflows.devices.changes import change
 from tests.pki.hierarchy import Hierarchy, hierarchy
-from tests.records import authority_record
+from tests.records import authority_record, held_certificate
 from tests.world import acts, groups_acts
 from tests.world.groups_world import GroupWorld, authority
 from tests.world.kept import kept
@@ -397,14 +397,8 @@ async def reserve(fleet: Fleet) -> None:
     assert known is not None
     serial_number = f"{partition_of(DEVICE)}{'0' * 36}"
     drawn_at = fleet.world.now - timedelta(days=1)
-    drawn = HeldCertificate(
-        serial_number=serial_number,
-        state=CertificateState.RESERVED,
-        issuer=CA,
-        purpose=Purpose.RENEWAL,
-        cause="never",
-        recorded_at=drawn_at,
-        public_key="f",
+    drawn = held_certificate(
+        serial_number, drawn_at, state=CertificateState.RESERVED, issuer=CA, purpose=Purpose.RENEWAL, cause="never"
     )
     row = CertificateRecord(
         serial_number=serial_number,

@@ -17,7 +17,7 @@ from shared.domain.attestations import reference_attestation
 from shared.domain.certificates import CertificateRecord, CertificateState
 from shared.domain.devices import DeviceRecord
 from shared.domain.groups import CaReferences, GroupRecord, GroupState
-from shared.domain.held_certificates import CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import CertificateSummary
 from shared.domain.hub_authentication import SELF_SIGNED
 from shared.domain.words import CertificateKind, DeviceState, RevocationReason
 from shared.errors import Deferred
@@ -26,6 +26,7 @@ from shared.pki import names
 from shared.ports.hubs import HubIdentity
 from shared.workflows.devices.bundles import bundle_name, secret_name
 from tests.pki.hierarchy import hierarchy
+from tests.records import held_certificate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -132,16 +133,7 @@ class Fleet:
             not_after=_ENDS,
             issuer=_ISSUER,
         )
-        held = HeldCertificate(
-            serial_number=_SERIAL,
-            state=CertificateState.ACTIVE,
-            issuer=_ISSUER,
-            purpose=Purpose.ORDER,
-            cause="order-1",
-            recorded_at=NOW,
-            public_key="f",
-            not_after=_ENDS,
-        )
+        held = held_certificate(_SERIAL, NOW, issuer=_ISSUER, cause="order-1", not_after=_ENDS)
         self._registered = DeviceRecord(
             registration_id=_PREFIX,
             state=DeviceState.REGISTERED,

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from shared.domain import revocation, upkeep
 from shared.domain.certificates import CertificateState
 from shared.domain.devices import OUT_OF_SERVICE, DeviceRecord, Doors
-from shared.domain.held_certificates import HOLD, CertificateSummary, HeldCertificate, Purpose
+from shared.domain.held_certificates import HOLD, CertificateSummary
 from shared.domain.wanted import wanted
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict
+from tests.records import held_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,16 +46,7 @@ ACTS: dict[str, Callable[[DeviceRecord], DeviceRecord]] = {
 def registered() -> DeviceRecord:
     """A device in its hub, with one certificate."""
     end = AT + timedelta(days=365)
-    held = HeldCertificate(
-        serial_number=SERIAL,
-        state=CertificateState.ACTIVE,
-        issuer="ca",
-        purpose=Purpose.ORDER,
-        cause="order",
-        recorded_at=AT,
-        public_key="key",
-        not_after=end,
-    )
+    held = held_certificate(SERIAL, AT, cause="order", not_after=end)
     return DeviceRecord(
         registration_id=DEVICE,
         state=DeviceState.REGISTERED,

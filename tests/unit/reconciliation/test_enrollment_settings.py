@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ from tests.world.services import HUB, with_info
 from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from shared.domain.devices import DeviceRecord
     from tests.world.drift import Fleet
@@ -385,6 +385,18 @@ async def test_an_entry_that_an_operator_has_disabled_is_disabled_again_at_once(
 # --- what was asked for ---
 
 
+@contextmanager
+def refusing(fleet: Fleet, error: Rejected) -> Iterator[None]:
+    """Have DPS refuse to write an individual enrollment."""
+
+    async def put_enrollment(*_args: object, **_named: object) -> dict[str, Any]:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fleet.world.provisioning, "put_enrollment", put_enrollment)
+        yield
+
+
 async def test_what_dps_refuses_is_not_wanted() -> None:
     """DPS has the entry of before, and so has the ledger; a new one that is refused is not missed."""
     for before in ({}, EVERYTHING):
@@ -392,15 +404,9 @@ async def test_what_dps_refuses_is_not_wanted() -> None:
         if before:
             await put(fleet, **before)
         known = fleet.world.record()
-
-        async def refuse(*_args: object, **_named: object) -> dict[str, Any]:
-            raise Rejected.because("iotHubs: one hub is needed for 'static'")
-
-        dps, taken = fleet.world.provisioning, fleet.world.provisioning.put_enrollment
-        dps.put_enrollment = refuse  # type: ignore[method-assign]
-        with pytest.raises(Rejected, match="one hub is needed"):
+        refused = refusing(fleet, Rejected.because("iotHubs: one hub is needed for 'static'"))
+        with refused, pytest.raises(Rejected, match="one hub is needed"):
             await put(fleet, allocationPolicy="static", iotHubs=["hub-9"], provisioningStatus="disabled")
-        dps.put_enrollment = taken  # type: ignore[method-assign]
         now = fleet.world.record()
         assert known is not None
         assert now == as_before(known, now)
@@ -413,16 +419,10 @@ async def test_what_somebody_else_is_changing_is_not_wanted() -> None:
     fleet = await fleet_of()
     await put(fleet, **EVERYTHING)
     known = fleet.world.record()
-
-    async def changed_meanwhile(*_args: object, **_named: object) -> dict[str, Any]:
-        raise PreconditionFailed.because("it has another ETag")
-
-    dps, taken = fleet.world.provisioning, fleet.world.provisioning.put_enrollment
-    dps.put_enrollment = changed_meanwhile  # type: ignore[method-assign]
     for act in (partial(put, iotEdge=False), disabled_by_hand):
-        with pytest.raises(Deferred, match="is being changed by someone else"):
+        changed_meanwhile = refusing(fleet, PreconditionFailed.because("it has another ETag"))
+        with changed_meanwhile, pytest.raises(Deferred, match="is being changed by someone else"):
             await act(fleet)
-    dps.put_enrollment = taken  # type: ignore[method-assign]
     now = fleet.world.record()
     assert known is not None
     assert now == as_before(known, now)
