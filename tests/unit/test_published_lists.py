@@ -173,6 +173,16 @@ async def test_each_list_has_a_number_above_the_one_before() -> None:
     assert numbers == [1, 2, 3]
 
 
+async def test_a_list_is_stored_as_a_list_whether_it_is_the_first_or_takes_the_place_of_one() -> None:
+    """With the media type that RFC 2585 section 4.2 gives a CRL."""
+    scene, blobs = AuthorityScene(), FakeBlobs()
+    await scene.root("root")
+    for _ in range(2):
+        blobs.types.clear()
+        assert await lists(scene, blobs).publish_all() == 1
+        assert blobs.types["crls", "root.crl"] == "application/pkix-crl"
+
+
 async def test_a_burst_on_a_cold_worker_makes_one_list() -> None:
     """Of twenty-two that ask for a new CA's list at once one has it made, and all get the same."""
     scene, blobs = AuthorityScene(), FakeBlobs()

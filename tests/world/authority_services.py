@@ -171,8 +171,8 @@ class PublishedBlobs(Blobs):
 
     lists: tuple[tuple[str, bytes], ...] = ()
 
-    def _store(self, container: str, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
-        super()._store(container, name, content, metadata)
+    def _store(self, container: str, name: str, content: bytes, metadata: Mapping[str, str], content_type: str) -> None:
+        super()._store(container, name, content, metadata, content_type)
         if name.endswith(".crl"):
             self.lists = (*self.lists, (name, content))
 

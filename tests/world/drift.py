@@ -415,13 +415,15 @@ async def reserve(fleet: Fleet) -> None:
 async def store_a_bundle(fleet: Fleet) -> None:
     """As of a certificate that the ledger has lost, or never had."""
     await fleet.world.blobs.create(
-        BUNDLES, bundle_name(DEVICE, STRAY), await own_bundle(fleet), content_type="", metadata={}
+        BUNDLES, bundle_name(DEVICE, STRAY), await own_bundle(fleet), content_type="application/json", metadata={}
     )
 
 
 async def store_anything(fleet: Fleet) -> None:
     """Under a bundle's name, and not one of the app's."""
-    await fleet.world.blobs.create(BUNDLES, bundle_name(DEVICE, STRAY), b"{}", content_type="", metadata={})
+    await fleet.world.blobs.create(
+        BUNDLES, bundle_name(DEVICE, STRAY), b"{}", content_type="application/json", metadata={}
+    )
 
 
 async def own_bundle(fleet: Fleet) -> bytes:

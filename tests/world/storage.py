@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import operator
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -244,51 +245,48 @@ class Blobs:
     """Block blobs under ETags, by container and name.
 
     Attributes:
+        types: the media type that each was last written with.
         writes: how often a blob was written.
     """
 
     conductor: Conductor = field(default_factory=Conductor)
     blobs: dict[Key, StoredBlob] = field(default_factory=dict)
+    types: dict[Key, str] = field(default_factory=dict)
     writes: int = 0
 
     async def create(
         self, container: str, name: str, content: bytes, *, content_type: str, metadata: Mapping[str, str]
     ) -> bool:
-        del content_type
         async with self.conductor.step("blobs.create", "blobs"):
             if (container, name) in self.blobs:
                 return False
-            self._store(container, name, content, metadata)
+            self._store(container, name, content, metadata, content_type)
             return True
 
     async def replace(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> bool:
-        del content_type
         async with self.conductor.step("blobs.replace", "blobs"):
             present = self.blobs.get((container, name))
             if present is None or present.etag != blob.etag:
                 return False
-            self._store(container, name, blob.content, blob.metadata)
+            self._store(container, name, blob.content, blob.metadata, content_type)
             return True
 
     async def exchange(self, container: str, name: str, blob: StoredBlob, *, content_type: str) -> str | None:
-        del content_type
         async with self.conductor.step("blobs.exchange", "blobs"):
             present = self.blobs.get((container, name))
             if (present.etag if present else "") != blob.etag:
                 return None
-            self._store(container, name, blob.content, blob.metadata)
+            self._store(container, name, blob.content, blob.metadata, content_type)
             return self.blobs[container, name].etag
 
     async def put(self, container: str, name: str, content: bytes, *, content_type: str) -> None:
-        del content_type
         async with self.conductor.step("blobs.put", "blobs"):
-            self._store(container, name, content, {})
+            self._store(container, name, content, {}, content_type)
 
     async def write(self, container: str, name: str, parts: AsyncIterator[bytes], *, content_type: str) -> None:
-        del content_type
         content = b"".join([part async for part in parts])
         async with self.conductor.step("blobs.write", "blobs"):
-            self._store(container, name, content, {})
+            self._store(container, name, content, {}, content_type)
 
     async def get(self, container: str, name: str) -> StoredBlob | None:
         async with self.conductor.step("blobs.get", "blobs"):
@@ -326,7 +324,9 @@ class Blobs:
     async def close(self) -> None:
         pass
 
-    def _store(self, container: str, name: str, content: bytes, metadata: Mapping[str, str]) -> None:
+    def _store(self, container: str, name: str, content: bytes, metadata: Mapping[str, str], content_type: str) -> None:
+        assert re.fullmatch(r"[a-z]+/[a-z.+-]+", content_type), f"{content_type!r} is not a media type"
+        self.types[container, name] = content_type
         self.writes += 1
         self.blobs[container, name] = StoredBlob(content, dict(metadata), f"v{self.writes}")
 
