@@ -506,6 +506,17 @@ async def test_what_is_to_be_adopted_is_what_the_ledger_says_from_then_on(kind: 
     assert await fleet.look() == []
 
 
+async def test_a_device_that_is_adopted_as_disabled_says_who_has_not_disabled_it() -> None:
+    """No operator of the app's gave a reason; whoever looks at the device later reads where it came from."""
+    fleet = await fleet_of(identityDisabled=Policy.ADOPT)
+    await disable_at_hub(fleet)
+    assert await fleet.look() == []
+    record = fleet.world.record()
+    assert record is not None
+    assert (record.disabled, record.switched_for) == (True, "found disabled in its hub")
+    assert "identity disabled: found disabled in its hub" in [each.note for each in record.history]
+
+
 @pytest.mark.parametrize("policy", [Policy.MEND, Policy.ADOPT])
 @pytest.mark.parametrize(
     ("kind", "other"),
@@ -973,3 +984,50 @@ async def test_a_pass_uses_its_share_and_goes_on_when_it_has_some_again() -> Non
     calls = (await fleet.reconciler.describe(begun.reconciliation_id)).calls
     assert calls[f"queries {HUB}"] == 2
     assert timedelta(minutes=9) <= done - began <= timedelta(minutes=11)
+
+
+@pytest.mark.parametrize(
+    ("asked", "other", "waits"),
+    [("whole", "device", True), ("whole", "group", True), ("device", "whole", False), ("device", "group", False)],
+)
+async def test_a_pass_over_everything_leaves_to_the_others_what_they_have_used_and_they_wait_for_nobody(
+    asked: str, other: str, *, waits: bool
+) -> None:
+    """Whoever asks about one device wants to know now; the pass over everything has all day."""
+    fleet = await fleet_of()
+    passes, now = fleet.reconciler.passes, fleet.world.now
+    over: dict[str, dict[str, str]] = {
+        "whole": {},
+        "device": {"registration_id": DEVICE},
+        "group": {"enrollment_group": GROUP},
+    }
+    carried, known = [
+        await passes.get((await fleet.reconciler.begin(**over[each])).reconciliation_id) for each in (asked, other)
+    ]
+    assert carried is not None
+    assert known is not None
+    spent = fleet.reconciler.share.spent({}, {"dps": 1_000}, now)
+    assert await passes.try_replace(known, known.record.changed(spent=spent)) is not None
+    steps = await fleet.reconciler.carry_on(carried.record.reconciliation_id, until=now + timedelta(seconds=1))
+    assert (steps == 0) == waits
+
+
+async def test_a_pass_over_one_device_does_not_wait_for_another_that_waits_for_its_share() -> None:
+    """In one worker: each pass has a turn of its own."""
+    fleet = await fleet_of()
+    whole, one = await fleet.reconciler.begin(), await fleet.reconciler.begin(registration_id=DEVICE)
+    known = await fleet.reconciler.passes.get(whole.reconciliation_id)
+    assert known is not None
+    spent = fleet.reconciler.share.spent({}, {"dps": 1_000}, fleet.world.now)
+    assert await fleet.reconciler.passes.try_replace(known, known.record.changed(spent=spent)) is not None
+    states = list[ReconciliationState]()
+
+    async def pause(seconds: float) -> None:
+        async with asyncio.timeout(5):  # it would wait for the pass that waits here
+            await fleet.reconciler.carry_on(one.reconciliation_id, until=fleet.world.now + HOUR)
+        states.append((await fleet.reconciler.describe(one.reconciliation_id)).state)
+        fleet.world.now += timedelta(seconds=seconds)
+
+    fleet.reconciler = dataclasses.replace(fleet.reconciler, pause=pause)
+    await fleet.reconciler.carry_on(whole.reconciliation_id, until=fleet.world.now + HOUR)
+    assert states[0] is ReconciliationState.DONE
