@@ -20,6 +20,7 @@ from shared import restoration
 from shared.commands import FAILED
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest, revocation_request
+from shared.contracts.groups import EnrollmentGroupRequest, GroupAction
 from shared.domain.attestations import individual_enrollment
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import check_signs
@@ -107,6 +108,19 @@ async def test_cas_and_a_group_are_taken_over_and_sign_again() -> None:
     assert f"{GROUP}: the enrollment group is taken over, with {ISSUER}" in lines
     await subject.order("drill")
     assert (await subject.device("drill")).state is DeviceState.REGISTERED
+
+
+async def test_a_group_that_is_disabled_in_dps_is_taken_over_as_disabled() -> None:
+    """Its devices stay out until somebody asks for it to be enabled."""
+    subject = await Deployment().begin("press")
+    disable = EnrollmentGroupRequest(request_id="d", enrollment_group=GROUP, action=GroupAction.DISABLE)
+    await subject.app.groups.requests.carry_out(disable)
+    subject.lose(BUNDLES)
+    await subject.adopt()
+    group = await subject.group()
+    assert group is not None
+    assert group.state == "disabled"
+    assert await reconciler_of(subject).walk.groups.differences(GROUP, Budget()) == []
 
 
 async def test_the_next_list_has_a_later_number_and_what_was_revoked() -> None:
@@ -205,6 +219,22 @@ async def test_a_device_whose_certificate_nobody_has_is_known_by_its_thumbprint(
     explained = await subject.app.explaining.of_device("press")
     assert explained.as_it_should_be
     assert [(each.door, each.state) for each in explained.doors] == [("dps", "unknown"), ("hub", "open")]
+
+
+async def test_a_device_whose_hub_has_no_identity_for_it_is_taken_over_without_any_thumbprint() -> None:
+    """Its record says so as well: the line is gone when somebody looks at the device."""
+    subject = await Deployment().begin("press")
+    subject.hubs.identities.clear()
+    subject.lose(BUNDLES)
+    assert about(await subject.adopt(), "press") == [
+        "press: taken over from 'line' and hub-1; not known: its certificate, of thumbprint unknown: the hub has no "
+        "identity for it"
+    ]
+    device = await subject.device("press")
+    assert (device.state, device.unseen, device.sha256_thumbprints) == (DeviceState.REGISTERED, True, ())
+    assert device.history[-1].note == (
+        "taken over from the services after the ledger was lost: its certificate was not seen, its thumbprint is unknown"
+    )
 
 
 async def test_a_device_whose_certificate_nobody_has_is_shut_out_and_let_in_again() -> None:

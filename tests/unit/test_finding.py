@@ -13,6 +13,7 @@ import pytest
 from shared.domain.devices import DeviceRecord
 from shared.domain.held_certificates import CertificateSummary
 from shared.domain.history import HistoryEntry
+from shared.domain.listing import time_row
 from shared.domain.words import DeviceState
 from shared.errors import Rejected
 from shared.ledger.changes import ChangeNotes
@@ -163,6 +164,53 @@ async def test_each_question_is_answered_by_an_index(filters: dict[str, Any], pa
     fleet = await various()
     assert sorted(await fleet.found(**filters)) == names
     assert sorted(await fleet.found(size=1, **filters)) == names
+
+
+@pytest.mark.parametrize(
+    ("filters", "conditions"),
+    [
+        ({"group": "line-2"}, {}),
+        ({"hub": "hub-2"}, {}),
+        ({"issuer": "line-2-ca1"}, {}),
+        ({"order": "o2"}, {}),
+        ({"state": DeviceState.REGISTERED}, {}),
+        ({"state": DeviceState.REVOKED}, {}),
+        ({"tag": ("plant", "Bremen")}, {}),
+        ({"registered_since": NOW}, {"RowKey ge": time_row(NOW)}),
+        ({"expires_before": NOW}, {"RowKey lt": time_row(NOW)}),
+        ({"not_renewed_since": NOW}, {"RowKey lt": time_row(NOW)}),
+        ({"id_prefix": "press-"}, {"RowKey ge": "press-", "RowKey lt": "press-~"}),
+        (
+            {"id_prefix": "press-", "expires_before": NOW, "state": DeviceState.REGISTERED},
+            {
+                "RowKey ge": "press-",
+                "RowKey lt": "press-~",
+                "shownState eq": "registered",
+                "expiresAt lt": NOW,
+                "inService eq": True,
+            },
+        ),
+        (
+            {"order": "o2", "state": DeviceState.REVOKED, "hub": "hub-2", "issuer": "ca1", "group": "line-2"},
+            {
+                "shownState eq": "revoked",
+                "assignedHub eq": "hub-2",
+                "issuer eq": "ca1",
+                "enrollmentGroup eq": "line-2",
+            },
+        ),
+        (
+            {"tag": ("plant", "Bremen"), "order": "o2", "registered_since": NOW, "not_renewed_since": NOW},
+            {"orderId eq": "o2", "registeredAt ge": NOW, "renewedAt lt": NOW, "inService eq": True},
+        ),
+    ],
+    ids=str,
+)
+def test_what_an_index_is_by_is_not_asked_of_its_rows_again(
+    filters: dict[str, Any], conditions: dict[str, Any]
+) -> None:
+    """All the rest is; by time it is the key of the rows that tells, where they are ordered by it."""
+    assert question(DeviceFilters(**filters)).conditions == conditions
 
 
 @pytest.mark.parametrize(("filters", "partition", "names"), QUESTIONS, ids=[str(each) for each, _, _ in QUESTIONS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import zipfile
@@ -233,6 +234,26 @@ async def test_an_outage_is_not_taken_for_a_bundle_that_is_not_there(monkeypatch
     monkeypatch.undo()
     _, files, _ = await fetch(scene)
     assert sorted(files) == ["lathe.pem", "press.pem"]
+
+
+async def test_no_bundle_is_handed_out_behind_the_back_of_who_was_told_of_an_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others are waited for: else one would be handed out after the answer."""
+    scene = await ordered("press", "lathe")
+    whole = scene.blobs.get
+
+    async def fails(container: str, name: str) -> Any:
+        if name.startswith("lathe/"):
+            raise ConnectionError("no route")
+        for _ in range(20):  # the other one has failed long ago
+            await asyncio.sleep(0)
+        return await whole(container, name)
+
+    monkeypatch.setattr(scene.blobs, "get", fails)
+    with pytest.raises(ConnectionError):
+        await fetch(scene)
+    assert "bundle handed out as pem" in [each.note for each in (await scene.record("press")).history]
 
 
 async def test_the_archive_is_handed_out_over_http(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
+from shared.domain.audit_entries import AuditedAct
+from shared.domain.devices import DeviceRecord
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import LineCounts, OrderRecord, OrderState, completed, cut
+from shared.domain.upkeep import switched
+from shared.domain.words import DeviceState
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
@@ -33,3 +39,14 @@ def test_a_group_that_has_nothing_to_follow_stays_as_it_is() -> None:
     )
     assert group.followed(LATER) is group
     assert group.taken_over(LATER) is group
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_device_that_is_switched_drops_the_opposite_that_no_service_has_followed(*, enabled: bool) -> None:
+    """What the audit log says of an act is that it took effect: the opposite never will. Other acts are left."""
+    acts = tuple(AuditedAct(entry_id=str(each), at=NOW, enabled=each) for each in (True, False, None))
+    record = DeviceRecord(
+        registration_id="press", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW, audited=acts
+    )
+    after = switched(record, enabled=enabled, reason="r", at=LATER)
+    assert [each.entry_id for each in after.audited] == [str(enabled), "None"]
