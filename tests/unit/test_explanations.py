@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from datetime import timedelta
@@ -46,8 +47,35 @@ if TYPE_CHECKING:
     type Planting = Callable[[ExplainedScene], Awaitable[None]]
 
 CONTRACT = Path(__file__).parents[2] / "docs" / "contract.md"
+TEXTS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("explained_texts.json").read_text())
+"""What is said of each device that is made here: :func:`said`."""
+
 YEAR = timedelta(days=366)
 BY_DEVICE = {"register_by": RegisterBy.DEVICE}
+
+
+def said(explained: dict[str, Any]) -> dict[str, Any]:
+    """Give the texts of an explanation, with words for what is drawn anew in each run."""
+    call = explained["whatToDo"]["call"]
+    body = f" {json.dumps(call['body'])}" if call and call["body"] is not None else ""
+    return {
+        "cause": fixed(explained["cause"]["text"]),
+        "whatToDo": fixed(explained["whatToDo"]["text"]),
+        "call": call and fixed(f"{call['method']} {call['path']}{body}"),
+        "further": [
+            fixed(f"{each['code']}: {each['text']} | {each['whatToDo']['text']}") for each in explained["further"]
+        ],
+    }
+
+
+def fixed(text: str) -> str:
+    for drawn, word in (
+        (r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\\n", "CERTIFICATE"),
+        (r"\b[0-9A-F]{64}\b", "THUMBPRINT"),
+        (r"\b[0-9a-f]{40}\b", "SERIAL"),
+    ):
+        text = re.sub(drawn, word, text)
+    return text
 
 
 # --- a healthy fleet ---
@@ -281,6 +309,7 @@ async def test_a_healthy_device_raises_no_alarm(name: str) -> None:
     explained = await (await making()).explained()
     assert (explained["asItShouldBe"], codes(explained)[0], explained["cause"]["kind"]) == (True, code, kind)
     assert "fault" not in {each["kind"] for each in explained["further"]}
+    assert said(explained) == TEXTS[name]
     Explanation.model_validate(explained)
 
 
@@ -591,6 +620,7 @@ async def test_a_fault_is_explained_by_its_cause(name: str) -> None:
     assert (codes(explained)[0], explained["asItShouldBe"]) == (code, False)
     assert explained["cause"]["kind"] == "fault"
     assert explained["whatToDo"]["text"].endswith(".")
+    assert said(explained) == TEXTS[name]
     Explanation.model_validate(explained)
 
 
@@ -718,24 +748,27 @@ async def hub_throttled(scene: ExplainedScene) -> None:
     scene.hubs.get = throttling  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize(
-    ("plant", "code", "doors"),
-    [
+UNSEEN: dict[str, tuple[Planting, str, list[str]]] = {
+    each.__name__: (each, code, doors)
+    for each, code, doors in (
         (not_reached, "dpsUnavailable", ["unknown", "open"]),
         (without_a_role, "dpsRoleMissing", ["unknown", "open"]),
         (throttled, "dpsThrottled", ["unknown", "open"]),
         (hub_not_reached, "hubUnavailable", ["open", "unknown"]),
         (hub_throttled, "hubThrottled", ["open", "unknown"]),
         (without_a_role_at_the_hub, "hubRoleMissing", ["open", "unknown"]),
-    ],
-)
-async def test_a_service_that_does_not_answer_leaves_its_part_unknown(
-    plant: Planting, code: str, doors: list[str]
-) -> None:
+    )
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+async def test_a_service_that_does_not_answer_leaves_its_part_unknown(name: str) -> None:
     """It is no error, and nobody says that the device is well, nor that it is not."""
+    plant, code, doors = UNSEEN[name]
     scene = await in_service()
     await plant(scene)
     explained = await scene.explained()
+    assert said(explained) == TEXTS[name]
     assert (explained["cause"]["code"], explained["asItShouldBe"]) == (code, None)
     assert [each["state"] for each in explained["doors"]][:2] == doors
     scene.now += YEAR
@@ -803,6 +836,10 @@ async def test_a_device_that_does_not_exist_is_not_explained() -> None:
     scene = await in_service()
     with pytest.raises(NotFound, match="'nobody' does not exist"):
         await scene.explained("nobody")
+
+
+def test_a_text_is_held_of_each_device_that_is_made() -> None:
+    assert sorted(TEXTS) == sorted([*HEALTHY, *FAULTS, *UNSEEN])
 
 
 def test_every_cause_of_the_table_has_a_test() -> None:

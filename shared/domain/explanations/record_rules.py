@@ -44,7 +44,7 @@ def reinstate(seen: Seen) -> Remedy:
 
 def revoked(seen: Seen) -> str | None:
     """It is revoked for good."""
-    if seen.device.state is not DeviceState.REVOKED:
+    if seen.device.state is not DeviceState.REVOKED or seen.device.on_hold:
         return None
     return f"it is revoked for good ({_reason(seen)}): {_doors_are(seen, further=', and stays shut')}"
 
