@@ -42,7 +42,11 @@ _REACHING = re.compile(
     re.MULTILINE,
 )
 UNIT = re.compile(r"tests/unit/(\w+/)?test_\w+\.py")
-_KILLED = frozenset({1, 3, 24, -24, 36, 152, 255})
+ENDED_WHEN_HANGING = ("-o", "faulthandler_timeout=100", "-o", "faulthandler_exit_on_timeout=true")
+"""A mutant may wait for ever. mutmut ends it after 15 times what all its tests take, which can be a quarter of an hour;
+no test takes half a minute. pytest ends as if the test had failed."""
+
+KILLED = frozenset({1, 3, 24, -24, 36, 152, 255})
 """Exit codes, as mutmut writes them: a test failed, or the time was up."""
 
 
@@ -194,7 +198,7 @@ def _configuration(files: Collection[str]) -> str:
         "source_paths": ["shared"],
         "only_mutate": list(MUTATED),
         "also_copy": sorted({name.split("/")[0] for name in files} - {"shared"}),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", *ENDED_WHEN_HANGING],
         "pytest_add_cli_args_test_selection": tests,
         "use_git_change_detection": False,
         "on_dependency_change": "ignore",
@@ -275,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(chosen: Sequence[str], at_once: int) -> None:
     before = judged()
     # Tests may have been written for those that survived.
-    waiting = [name for name in chosen if before.get(name) not in _KILLED]
+    waiting = [name for name in chosen if before.get(name) not in KILLED]
     print(f"{len(chosen)} mutants, {len(waiting)} to be judged", flush=True)
     if waiting:
         mutmut = Path(sys.executable).with_name("mutmut")
@@ -290,8 +294,8 @@ def _report(chosen: Sequence[str]) -> int:
         return 1
     listed = read_survivors(SURVIVORS.read_text())
     functions = {each.function for each in listed}
-    survivors = [described(name) for name in chosen if found[name] not in _KILLED]
-    killed = [name for name in chosen if found[name] in _KILLED]
+    survivors = [described(name) for name in chosen if found[name] not in KILLED]
+    killed = [name for name in chosen if found[name] in KILLED]
     noticed = {described(name) for name in killed if function_of(name) in functions}
     judgement = judge(len(killed), noticed, survivors, listed)
     for each in judgement.unlisted:
