@@ -15,16 +15,13 @@ def quoted(etag: str) -> str:
     return f'"{etag.strip('"')}"'
 
 
-def check(headers: Mapping[str, str], what: str, etag: str | None) -> str | None:
+def check(headers: Mapping[str, str], what: str, etag: str | None) -> None:
     """Compare ``If-Match`` and ``If-None-Match`` with what is there.
 
     Args:
         headers: of the request.
         what: names the resource, for the message.
         etag: its present entity tag, ``None`` if the resource does not exist.
-
-    Returns:
-        The entity tag that the caller expects, to be compared again when the change is made; ``None`` for any.
 
     Raises:
         PreconditionFailed: the caller expects something else.
@@ -36,21 +33,18 @@ def check(headers: Mapping[str, str], what: str, etag: str | None) -> str | None
             field="If-None-Match",
         )
     if not expected:
-        return None
+        return
     if etag is None:
         raise PreconditionFailed.because(
             f"{what} does not exist, and If-Match says {', '.join(expected)}: leave it out to create one",
             field="If-Match",
         )
-    if "*" in expected:
-        return None
-    if quoted(etag) not in expected:
+    if "*" not in expected and quoted(etag) not in expected:
         raise PreconditionFailed.because(
             f"{what} was changed since it was read: its ETag is {quoted(etag)}, and If-Match says "
             f"{', '.join(expected)}; read it again and decide anew",
             field="If-Match",
         )
-    return quoted(etag)
 
 
 def _tags(header: str | None) -> list[str]:

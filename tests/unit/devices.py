@@ -23,6 +23,7 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.services import build
 from shared.threads import ThreadPool
 from shared.workflows.authorities.loading import LoadedAuthority
+from shared.workflows.devices.enrollments import as_it_is
 from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.fakes import FakeBlobs, FakeHubs, FakeProvisioning, FakeQueues, FakeRegistrar, FakeTable
 from tests.unit.pki.test_requests import request as signing_request
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from shared.workflows.devices.convergence import DeviceConverger
     from shared.workflows.devices.directory import DeviceDirectory
     from shared.workflows.devices.directory_upkeep import DirectoryUpkeep
-    from shared.workflows.devices.enrollments import IndividualEnrollments
+    from shared.workflows.devices.enrollments import Expectation, IndividualEnrollments
     from shared.workflows.devices.expiry import ExpirySweep
     from shared.workflows.devices.failures import Failures
     from shared.workflows.devices.group_renewals import GroupRenewals
@@ -414,9 +415,9 @@ class DeviceScene:
         given = {} if named else {"registration_id": "press"}
         return RevocationRequest(**{"request_id": self._next_id("revocation"), **given, **fields})
 
-    async def enroll(self, device: str = "press", *, if_match: str | None = None, **body: Any) -> None:
+    async def enroll(self, device: str = "press", *, expects: Expectation = as_it_is, **body: Any) -> None:
         """Write an individual enrollment."""
-        await self.enrollments.put(device, parse(IndividualEnrollmentDefinition, body), if_match=if_match)
+        await self.enrollments.put(device, parse(IndividualEnrollmentDefinition, body), expects=expects)
 
     def boot(self, certificate: x509.Certificate, device: str = "press") -> None:
         """Let a device register by itself."""

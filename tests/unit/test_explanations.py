@@ -180,7 +180,7 @@ async def enabled_again() -> ExplainedScene:
 
 async def entry_disabled() -> ExplainedScene:
     scene = await in_service()
-    await scene.enrollments.disable("press", if_match=None)
+    await scene.enrollments.disable("press")
     return scene
 
 
@@ -642,7 +642,7 @@ async def call(scene: ExplainedScene, method: str, path: str, body: dict[str, An
         case "PUT", "enrollments/press":
             await scene.enroll(**body)
         case "DELETE", "enrollments/press":
-            await scene.enrollments.delete("press", if_match=None)
+            await scene.enrollments.delete("press")
         case _:
             raise AssertionError(f"{method} {path} is not carried out here")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 
+from shared.domain.entries import own_settings
 from shared.domain.public_keys import PublicKeyRecord
-from shared.domain.words import DeviceState
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.domain.words import DeviceState, RegisterBy
+from shared.errors import AwaitsDevice, Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -18,9 +20,11 @@ from shared.rules.etags import ANY_VERSION
 from tests.pki.foreign import of_version_5
 from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
+from triggers.preconditions import check
 
 if TYPE_CHECKING:
     from shared.pki.signing_keys import PrivateKey
+    from shared.workflows.devices.enrollments import Expectation
 
 
 def entry_of(scene: DeviceScene, device: str = "press") -> dict[str, Any]:
@@ -37,6 +41,11 @@ def held(scene: DeviceScene) -> dict[str, str]:
 def leaf(device: str = "press", key: PrivateKey | None = None) -> str:
     """Give a certificate that is not in the ledger."""
     return pem(hierarchy().device(device, key=key))
+
+
+def asked_with(condition: str, etags: str) -> Expectation:
+    """Give what a request with a condition expects of the device's entry."""
+    return partial(check, {condition: etags}, "the individual enrollment 'press'")
 
 
 def key_in(certificate: str) -> str:
@@ -82,12 +91,12 @@ async def test_an_entry_that_attests_otherwise_is_given_certificates() -> None:
 async def test_disabling_makes_an_entry_for_a_device_of_a_group() -> None:
     """A device without an enrollment gets a disabled one; one that is unknown can't be disabled."""
     scene = await registered()
-    entry = await scene.enrollments.disable("press", if_match=None)
+    entry = await scene.enrollments.disable("press")
     assert entry.shown()["provisioningStatus"] == "disabled"
-    again = await scene.enrollments.disable("press", if_match=None)
+    again = await scene.enrollments.disable("press")
     assert again.etag == entry.etag, "what is so already is not written again"
     with pytest.raises(NotFound, match="'nobody' has no certificate of this app's"):
-        await scene.enrollments.disable("nobody", if_match=None)
+        await scene.enrollments.disable("nobody")
 
 
 async def test_the_second_of_two_writers_is_refused() -> None:
@@ -97,12 +106,55 @@ async def test_the_second_of_two_writers_is_refused() -> None:
     read = entry_of(scene)["etag"]
     await scene.enroll(iotEdge=True)
     with pytest.raises(PreconditionFailed, match="the individual enrollment 'press' was changed since it was read"):
-        await scene.enroll(if_match=read, iotEdge=False)
+        await scene.enroll(expects=asked_with("If-Match", read), iotEdge=False)
     with pytest.raises(PreconditionFailed):
-        await scene.enrollments.delete("press", if_match=read)
+        await scene.enrollments.delete("press", expects=asked_with("If-Match", read))
+    with pytest.raises(PreconditionFailed):
+        await scene.enrollments.disable("press", expects=asked_with("If-Match", read))
     assert entry_of(scene)["capabilities"] == {"iotEdge": True}
-    await scene.enrollments.delete("press", if_match=entry_of(scene)["etag"])
+    present = asked_with("If-Match", entry_of(scene)["etag"])
+    await scene.enrollments.delete("press", expects=present)
     assert scene.provisioning.enrollments == {}
+    for ask in (scene.enroll(expects=present), scene.enrollments.disable("press", expects=present)):
+        with pytest.raises(PreconditionFailed, match="does not exist, and If-Match says"):
+            await ask
+    assert scene.provisioning.enrollments == {}, "what is gone is not made again"
+
+
+async def test_who_wants_to_create_an_entry_changes_none_that_is_there() -> None:
+    scene = await registered()
+    await scene.enroll()
+    entry = dict(entry_of(scene))
+    with pytest.raises(PreconditionFailed, match=r"exists, with ETag .*, and If-None-Match says"):
+        await scene.enroll(expects=asked_with("If-None-Match", "*"), iotEdge=True)
+    assert entry_of(scene) == entry
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_is_wanted_of_the_entry_of_a_device_that_is_ordered_meanwhile_is_in_its_record(
+    *, before: bool
+) -> None:
+    """Nobody knew the device when its entry was asked for, so no record said that there is to be one."""
+    scene, one = await DeviceScene().set_up(), leaf()
+    write = scene.provisioning.put_enrollment
+
+    async def put_enrollment(entry: dict[str, Any], *, etag: str | None) -> dict[str, Any]:
+        scene.provisioning.put_enrollment = write  # type: ignore[method-assign]
+        if before:
+            await scene.order()
+        written = await write(entry, etag=etag)
+        if not before:
+            with pytest.raises(AwaitsDevice):
+                await scene.order(register_by=RegisterBy.DEVICE)
+        return written
+
+    scene.provisioning.put_enrollment = put_enrollment  # type: ignore[method-assign, assignment]
+    await scene.enroll(expects=asked_with("If-None-Match", "*"), certificate=one, iotEdge=True)
+    known = await scene.devices.get("press")
+    assert known is not None
+    assert known.record.own_entry
+    assert known.record.entry_settings == own_settings(entry_of(scene))
+    assert held(scene)["primary"] == one
 
 
 async def test_who_is_overtaken_tries_again() -> None:
@@ -123,6 +175,7 @@ async def test_who_is_overtaken_tries_again() -> None:
 async def test_what_dps_would_not_take_is_refused() -> None:
     """A certificate of another CN, an expired one, and what is none."""
     scene = DeviceScene()
+    body: Any
     for body, at, message in (
         ({"certificate": "x"}, NOW, "certificate: it holds no certificate of the device in PEM: "),
         (
@@ -157,7 +210,7 @@ async def test_an_entry_that_shuts_a_device_out_is_not_changed() -> None:
             "is not changed by others; a hold is undone by reinstating the device, any other revocation is final"
         )
     with pytest.raises(Conflict):
-        await scene.enrollments.delete("press", if_match=None)
+        await scene.enrollments.delete("press")
     assert entry_of(scene) == before
     await scene.reinstate()
     await scene.enroll(iotEdge=True)
@@ -196,7 +249,7 @@ async def test_a_revoked_device_is_shut_out_by_what_the_ledger_knows() -> None:
     with pytest.raises(Conflict):
         await scene.enroll(provisioningStatus="enabled")
     with pytest.raises(Conflict):
-        await scene.enrollments.delete("press", if_match=None)
+        await scene.enrollments.delete("press")
     assert entry_of(scene)["provisioningStatus"] == "disabled"
 
 
@@ -206,7 +259,7 @@ async def test_what_keeps_an_earlier_certificate_out_is_not_deleted() -> None:
     await scene.delete()
     await scene.order("again")
     with pytest.raises(Conflict, match="admits the device's present certificate and no other"):
-        await scene.enrollments.delete("press", if_match=None)
+        await scene.enrollments.delete("press")
     assert await scene.admitted() == [2]
 
 
@@ -233,7 +286,7 @@ async def test_a_device_id_is_free_again_when_its_enrollment_is_deleted() -> Non
     """As the answer says: a wrong device id does not block a device for ever."""
     scene = await DeviceScene().set_up()
     await scene.enroll("lathe", certificate=leaf("lathe"), deviceId="press")
-    await scene.enrollments.delete("lathe", if_match=None)
+    await scene.enrollments.delete("lathe")
     await scene.order()
     assert await scene.state() is DeviceState.REGISTERED
     await scene.enroll("drill", certificate=leaf("drill"), deviceId="saw")
@@ -255,7 +308,7 @@ async def test_what_an_operator_has_disabled_stays_disabled(how: str) -> None:
     if how == "put":
         await scene.enroll(provisioningStatus="disabled")
     else:
-        await scene.enrollments.disable("press", if_match=None)
+        await scene.enrollments.disable("press")
     request = csr()
     await scene.renewing("renewal", csr=request)
     assert scene.entry() == "disabled"
@@ -328,7 +381,7 @@ async def test_an_entry_of_a_device_that_is_not_the_apps_is_disabled() -> None:
     """What others have made is shut as well, and keeps its certificate."""
     scene, foreign = DeviceScene(), leaf()
     await scene.enroll(certificate=foreign)
-    await scene.enrollments.disable("press", if_match=None)
+    await scene.enrollments.disable("press")
     assert (scene.entry(), held(scene)) == ("disabled", {"primary": foreign})
     assert await scene.devices.get("press") is None
 
@@ -435,7 +488,7 @@ async def test_a_device_that_others_keep_changing_gets_no_enrollment(monkeypatch
         raise Stale("press")
 
     monkeypatch.setattr(scene.devices, "replace", changed)
-    for ask in (scene.enroll(), scene.enrollments.disable("press", if_match=None)):
+    for ask in (scene.enroll(), scene.enrollments.disable("press")):
         with pytest.raises(Deferred, match="'press'"):
             await ask
     assert "press" not in scene.provisioning.enrollments

@@ -224,7 +224,7 @@ async def test_an_entry_that_an_operator_keeps_in_the_old_hub_is_named() -> None
     subject = await Deployment().begin("press")
     subject.places.linked = ("hub-1", "hub-2")
     definition = parse(IndividualEnrollmentDefinition, {"iotHubs": ["hub-1"]})
-    await subject.app.individual_enrollments.put("press", definition, if_match=None)
+    await subject.app.individual_enrollments.put("press", definition)
     await give_hubs(subject, "hub-2")
 
     async def minute(_seconds: float) -> None:

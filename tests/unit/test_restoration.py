@@ -406,7 +406,7 @@ async def test_what_a_hub_keeps_out_stays_out() -> None:
 async def test_what_an_operator_keeps_out_of_dps_is_not_shut_out_of_its_hub() -> None:
     """The ledger knows that its individual enrollment is disabled: it goes on in its hub, as before."""
     subject = await disaster("press")
-    await subject.scene.enrollments.disable("press", if_match=None)
+    await subject.scene.enrollments.disable("press")
     before = await subject.scene.record()
     lines, _, _ = await subject.taken_back()
     assert about(lines, "press") == []
@@ -418,7 +418,7 @@ async def test_what_an_operator_enables_again_stays_enabled() -> None:
     """Its entry was disabled after the copy. Enabled in its hub, it is let in there when the ledger is put back again."""
     subject = await disaster("press")
     subject.copied()
-    await subject.scene.enrollments.disable("press", if_match=None)
+    await subject.scene.enrollments.disable("press")
     subject.put_back()
     lines, _, _ = await subject.taken_back()
     assert about(lines, "press") == [
@@ -438,7 +438,7 @@ async def test_what_was_found_disabled_in_dps_stays_so_through_a_hold_and_its_en
     """Nobody has asked for its entry to be enabled: when the hold ends, it is as it was found."""
     subject = await disaster("press")
     subject.copied()
-    await subject.scene.enrollments.disable("press", if_match=None)
+    await subject.scene.enrollments.disable("press")
     subject.put_back()
     await subject.taken_back()
     await subject.scene.revoke(HOLD)
@@ -449,7 +449,7 @@ async def test_what_was_found_disabled_in_dps_stays_so_through_a_hold_and_its_en
 async def test_an_entry_that_an_operator_enables_at_this_moment_shuts_nobody_out() -> None:
     """The copy has the change, which DPS does not have yet: that the entry is disabled is nothing new."""
     subject = await disaster("press")
-    await subject.scene.enrollments.disable("press", if_match=None)
+    await subject.scene.enrollments.disable("press")
     known, entry = await subject.scene.known(), subject.scene.provisioning.enrollments["press"]
     wish = wish_of(known.record).changed(entry_disabled=False)
     asked_for = decided(known.record, EntryChange(by="audited", etag=entry["etag"], status="enabled"), wish)
@@ -503,7 +503,7 @@ async def test_what_the_ledger_has_as_disabled_is_disabled_again() -> None:
     """One in its hub, the other by its individual enrollment: an operator has let them in after the copy."""
     subject = await disaster("press", "drill")
     await subject.scene.identities.switch("press", enabled=False, reason="it leaks")
-    await subject.scene.enrollments.disable("drill", if_match=None)
+    await subject.scene.enrollments.disable("drill")
     subject.copied()
     await subject.scene.identities.switch("press", enabled=True, reason="it is tight")
     await subject.scene.enroll("drill", provisioningStatus="enabled")

@@ -149,7 +149,7 @@ async def disaster() -> Disaster:
     back = RevocationRequest(request_id="back", registration_id="drill", action=RevocationAction.REINSTATE)
     await subject.app.revocations.carry_out(back)
     await subject.order("mill")
-    await subject.app.individual_enrollments.disable("saw", if_match=None)
+    await subject.app.individual_enrollments.disable("saw")
     return Disaster(subject, copy)
 
 

@@ -267,7 +267,7 @@ async def test_a_final_revocation_is_not_undone_by_whoever_changes_entries() -> 
         with pytest.raises(Conflict, match="keeps out a device that is revoked"):
             await scene.enroll(certificate=certificate, provisioningStatus="enabled")
     with pytest.raises(Conflict, match="keeps out a device that is revoked"):
-        await scene.enrollments.delete("press", if_match=None)
+        await scene.enrollments.delete("press")
     with pytest.raises(Conflict, match="'press' is revoked, and its disabled identity keeps it out of hub-1"):
         await scene.identities.delete("press")
     with pytest.raises(Rejected, match="DPS refuses 'press'"):
@@ -284,7 +284,7 @@ async def test_a_deleted_device_stays_out() -> None:
     assert (await scene.states(), await scene.admitted()) == ([REVOKED], [])
     for attempt in (
         scene.enroll(certificate=pem(hierarchy().device("press"))),
-        scene.enrollments.delete("press", if_match=None),
+        scene.enrollments.delete("press"),
     ):
         with pytest.raises(Conflict, match="keeps out a device that is deleted"):
             await attempt

@@ -107,17 +107,17 @@ def _switch(*, enabled: bool) -> Call:
 def _put_entry(**wanted: Any) -> Call:
     async def put(world: World) -> None:
         definition = parse(IndividualEnrollmentDefinition, wanted)
-        await world.services.individual_enrollments.put(DEVICE, definition, if_match=None)
+        await world.services.individual_enrollments.put(DEVICE, definition)
 
     return put
 
 
 async def _disable_entry(world: World) -> None:
-    await world.services.individual_enrollments.disable(DEVICE, if_match=None)
+    await world.services.individual_enrollments.disable(DEVICE)
 
 
 async def _delete_entry(world: World) -> None:
-    await world.services.individual_enrollments.delete(DEVICE, if_match=None)
+    await world.services.individual_enrollments.delete(DEVICE)
 
 
 CALLS: Mapping[str, Call] = {

@@ -616,7 +616,7 @@ def register(fleet: Fleet, certificate: x509.Certificate, *, device_id: str = ST
 async def asked_for(fleet: Fleet, **wanted: Any) -> None:
     certificate = Hierarchy(hierarchy().root, authority("theirs")).device(STRANGER)
     definition = IndividualEnrollmentDefinition.model_validate({"certificate": names.pem(certificate), **wanted})
-    await fleet.world.services.individual_enrollments.put(STRANGER, definition, if_match=None)
+    await fleet.world.services.individual_enrollments.put(STRANGER, definition)
 
 
 async def one_pass(fleet: Fleet) -> None:
@@ -668,7 +668,7 @@ def told_of_identities(fleet: Fleet) -> list[str]:
 async def put(fleet: Fleet, **body: Any) -> None:
     """Ask for an individual enrollment, as ``PUT /api/enrollments/{id}`` does."""
     definition = parse(IndividualEnrollmentDefinition, body)
-    await fleet.world.services.individual_enrollments.put(DEVICE, definition, if_match=None)
+    await fleet.world.services.individual_enrollments.put(DEVICE, definition)
 
 
 def entry(fleet: Fleet) -> dict[str, Any]:
@@ -686,7 +686,7 @@ async def ask(fleet: Fleet, *names: str) -> None:
 
 
 async def disabled_by_hand(fleet: Fleet) -> None:
-    await fleet.world.services.individual_enrollments.disable(DEVICE, if_match=None)
+    await fleet.world.services.individual_enrollments.disable(DEVICE)
 
 
 async def enabled_by_hand(fleet: Fleet) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.world import acts
-from tests.world.acts import PUT_OTHERWISE, registered
+from tests.world.acts import PUT_OTHERWISE, ordered, registered
 from tests.world.prover import Proof
 from tests.world.world import DEVICE
 
@@ -62,6 +62,17 @@ async def test_another_act_beside_one_on_an_entry_ends_as_if_one_had_come_after_
         world = await scene()
         for first in firsts:
             await proof.interleave(world, first, second)
+    proof.check()
+
+
+@pytest.mark.parametrize("act", ENTRY)
+async def test_an_act_on_the_entry_of_a_device_that_is_being_ordered_comes_before_or_after_the_order(act: str) -> None:
+    """Whoever asks for it sees no device at first: what is wanted of its entry is in its record all the same."""
+    proof, world = Proof(), await ordered()
+    for order in ("order", "order again"):
+        await proof.interleave(world, act, order)
+        await proof.interleave(world, order, act)
+        await proof.interleave_twice(world, act, order)
     proof.check()
 
 

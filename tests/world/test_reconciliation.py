@@ -125,7 +125,7 @@ async def made(fleet: Fleet) -> Callable[[], Awaitable[None]]:
 
 async def deleted(fleet: Fleet) -> Callable[[], Awaitable[None]]:
     await asked_for(fleet, deviceId="another")
-    return lambda: fleet.world.services.individual_enrollments.delete(STRANGER, if_match=None)
+    return lambda: fleet.world.services.individual_enrollments.delete(STRANGER)
 
 
 async def ordered(fleet: Fleet) -> Callable[[], Awaitable[None]]:

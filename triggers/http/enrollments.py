@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from triggers.openapi import CONDITIONS, Answer
 
 if TYPE_CHECKING:
     from shared.services import Services
+    from shared.workflows.devices.enrollments import Expectation
 
 
 _ENTRY = Answer(200, "the enrollment", (Enrollment,), ETAG)
@@ -47,8 +49,8 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
     """Create the individual enrollment of a device, or change it; If-Match guards the change."""
     registration_id = registration_id_of(request)
     definition = parse(IndividualEnrollmentDefinition, body_of(request, optional=True))
-    if_match = await _enrollment_expected(services, request, registration_id)
-    shown, created = await services.individual_enrollments.put(registration_id, definition, if_match=if_match)
+    expects = _expectation(request, registration_id)
+    shown, created = await services.individual_enrollments.put(registration_id, definition, expects=expects)
     return json_answer(shown, HTTPStatus.CREATED if created else HTTPStatus.OK, etag_header(shown.etag))
 
 
@@ -65,8 +67,8 @@ async def put_enrollment(services: Services, request: func.HttpRequest) -> func.
 async def disable_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Shut one device out of DPS, whatever its group says; its hub still lets it in."""
     registration_id = registration_id_of(request)
-    if_match = await _enrollment_expected(services, request, registration_id)
-    shown = await services.individual_enrollments.disable(registration_id, if_match=if_match)
+    expects = _expectation(request, registration_id)
+    shown = await services.individual_enrollments.disable(registration_id, expects=expects)
     return json_answer(shown, headers=etag_header(shown.etag))
 
 
@@ -83,15 +85,10 @@ async def disable_enrollment(services: Services, request: func.HttpRequest) -> f
 async def delete_enrollment(services: Services, request: func.HttpRequest) -> func.HttpResponse:
     """Delete the individual enrollment of a device: its group, if it has one, decides about it again."""
     registration_id = registration_id_of(request)
-    if_match = await _enrollment_expected(services, request, registration_id)
-    await services.individual_enrollments.delete(registration_id, if_match=if_match)
+    await services.individual_enrollments.delete(registration_id, expects=_expectation(request, registration_id))
     return func.HttpResponse(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def _enrollment_expected(services: Services, request: func.HttpRequest, registration_id: str) -> str | None:
-    """Check the request's conditions, if it has any."""
-    if not (request.headers.get("If-Match") or request.headers.get("If-None-Match")):
-        return None
-    entry = await services.individual_enrollments.find(registration_id)
-    what = f"the individual enrollment {registration_id!r}"
-    return preconditions.check(request.headers, what, entry["etag"] if entry else None)
+def _expectation(request: func.HttpRequest, registration_id: str) -> Expectation:
+    """Give what the request's conditions expect of the entry."""
+    return partial(preconditions.check, request.headers, f"the individual enrollment {registration_id!r}")

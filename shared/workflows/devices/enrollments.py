@@ -15,7 +15,6 @@ from shared import acting
 from shared.contracts.answers_groups import Enrollment
 from shared.domain.attestations import leaf_attestation
 from shared.domain.entries import (
-    check_etag,
     device_id_of,
     new_enrollment,
     own_settings,
@@ -55,6 +54,16 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 8
 
+type Expectation = Callable[[str | None], None]
+"""Sees that an entry has an ETag with which an operator wants it changed; ``None`` is that of one that does not exist.
+
+It raises ``PreconditionFailed`` if not.
+"""
+
+
+def as_it_is(_etag: str | None) -> None:
+    """Have an entry be changed whatever it is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndividualEnrollments:
@@ -88,14 +97,18 @@ class IndividualEnrollments:
         return await self.provisioning.get_enrollment(registration_id)
 
     async def put(
-        self, registration_id: str, definition: IndividualEnrollmentDefinition, *, if_match: str | None
+        self,
+        registration_id: str,
+        definition: IndividualEnrollmentDefinition,
+        *,
+        expects: Expectation = as_it_is,
     ) -> tuple[Enrollment, bool]:
         """Create an enrollment, or change what the definition names of the one that is there.
 
         Args:
             registration_id: the device.
             definition: what is wanted.
-            if_match: the ETag it is expected to have.
+            expects: sees that it is as it was read.
 
         Returns:
             The enrollment as it is now, and whether it was created.
@@ -103,21 +116,22 @@ class IndividualEnrollments:
         Raises:
             Rejected: a certificate is unfit, or a hub is not linked.
             Conflict: it would let a revoked certificate in.
-            PreconditionFailed: it has another ETag.
+            PreconditionFailed: it is not as expected.
             Deferred: somebody else is changing it, or the ledger is an older one.
         """
         await self.converger.check_ledger()
         await check_hubs(self.resource, definition)
-        written, present = await self._carry_out(registration_id, partial(self._put, definition, if_match))
+        written, present = await self._carry_out(
+            registration_id, expects, partial(self._put, registration_id, definition)
+        )
         if written is None:  # others have deleted it since
             raise busy(registration_id)
         return Enrollment.model_validate(written), present is None
 
     async def _put(
         self,
-        definition: IndividualEnrollmentDefinition,
-        if_match: str | None,
         registration_id: str,
+        definition: IndividualEnrollmentDefinition,
         present: Entry | None,
         device: DeviceRecord | None,
     ) -> _Act:
@@ -130,12 +144,10 @@ class IndividualEnrollments:
             entry["provisioningStatus"] = definition.provisioning_status
         attests = present is None or definition.model_fields_set & {"certificate", "secondary_certificate"}
         if attests:
-            entry["attestation"] = await self.checks.attestation(entry, definition, leaves)
+            entry["attestation"] = await self.checks.attestation(entry, definition, leaves, device)
         await self.checks.check_certificates(entry)
         for field, leaf in leaves.items():
             await self.checks.claim_key(registration_id, leaf, field, is_known=device is not None)
-        if present is not None:
-            check_etag(named(registration_id), present["etag"], if_match)
         await self.checks.claim_device_id(registration_id, entry)
         values, settings, follows = values_of(definition), own_settings(entry), None
         if (present is not None and asked_for_of(device) is not None) or wants.follows:
@@ -160,29 +172,25 @@ class IndividualEnrollments:
             entry=entry,
         )
 
-    async def disable(self, registration_id: str, *, if_match: str | None) -> Enrollment:
+    async def disable(self, registration_id: str, *, expects: Expectation = as_it_is) -> Enrollment:
         """Shut a device out of DPS: disable its enrollment, or make a disabled one for a device of a group.
 
         Raises:
             NotFound: it has no enrollment, and this app did not issue its certificate.
             Conflict: it is shut out already, which is not changed by others.
-            PreconditionFailed: the enrollment has another ETag.
+            PreconditionFailed: the enrollment is not as expected.
             Deferred: somebody else is changing it.
         """
-        written, _ = await self._carry_out(registration_id, partial(self._disable, if_match))
+        written, _ = await self._carry_out(registration_id, expects, partial(self._disable, registration_id))
         if written is None:  # others have deleted it since
             raise busy(registration_id)
         return Enrollment.model_validate(written)
 
-    async def _disable(
-        self, if_match: str | None, registration_id: str, present: Entry | None, device: DeviceRecord | None
-    ) -> _Act:
+    async def _disable(self, registration_id: str, present: Entry | None, device: DeviceRecord | None) -> _Act:
         asked_for, wants = asked_for_of(device), await self._given(device, present)
         entry = dict(present) if present else _made(registration_id, wants)
         if present is None:
-            entry["attestation"] = leaf_attestation(*await self.checks.present_certificates(registration_id))
-        else:
-            check_etag(named(registration_id), present["etag"], if_match)
+            entry["attestation"] = leaf_attestation(*await self.checks.present_certificates(registration_id, device))
         is_known = present is not None and asked_for is not None
         settings = device_id_of(asked_for or {}) if wants.follows else asked_for if is_known else own_settings(entry)
         wish = self._wish(settings, disabled=True)
@@ -195,23 +203,19 @@ class IndividualEnrollments:
         )
         return _Act(wish=wish, change=change, entry={**entry, "provisioningStatus": "disabled"})
 
-    async def delete(self, registration_id: str, *, if_match: str | None) -> None:
+    async def delete(self, registration_id: str, *, expects: Expectation = as_it_is) -> None:
         """Delete an enrollment, if there is one: a group decides about the device again.
 
         Raises:
             Conflict: it shuts out a revoked certificate, which a group would let in.
-            PreconditionFailed: it has another ETag.
+            PreconditionFailed: it is not as expected.
         """
         await self.converger.check_ledger()
-        await self._carry_out(registration_id, partial(self._delete, if_match))
+        await self._carry_out(registration_id, expects, self._delete)
 
-    async def _delete(
-        self, if_match: str | None, registration_id: str, present: Entry | None, device: DeviceRecord | None
-    ) -> _Act | None:
+    async def _delete(self, present: Entry | None, device: DeviceRecord | None) -> _Act | None:
         if present is None and (device is None or not device.own_entry):
             return None
-        if present is not None:
-            check_etag(named(registration_id), present["etag"], if_match)
         _check_not_shut(device)
         if device is not None:
             self._check_not_needed(device)
@@ -235,30 +239,43 @@ class IndividualEnrollments:
     # --- carried out ---
 
     async def _carry_out(
-        self, registration_id: str, decide: Callable[[str, Entry | None, DeviceRecord | None], Awaitable[_Act | None]]
+        self,
+        registration_id: str,
+        expects: Expectation,
+        decide: Callable[[Entry | None, DeviceRecord | None], Awaitable[_Act | None]],
     ) -> tuple[Entry | None, Entry | None]:
         """Enter what an operator wants into the device's record, if there is one, and have DPS follow.
 
         Returns:
             The entry as DPS has it now, and as it was before.
+
+        Raises:
+            PreconditionFailed: the entry is not as the operator expects it.
         """
+        before, has_written = None, False
         for _ in range(_ATTEMPTS):
             # Read before the device is: who shuts it out writes the device first and the entry after it.
             present = await self.provisioning.get_enrollment(registration_id)
+            if not has_written:
+                expects(present["etag"] if present is not None else None)
+                before = present
             known = await self.devices.get(registration_id)
             if known is not None and known.record.entry_change is not None:
                 await self.converger.converge(registration_id)  # what was decided before comes first
                 continue
-            act = await decide(registration_id, present, known.record if known else None)
+            act = await decide(present, known.record if known else None)
             if act is None:
-                return present, present
+                return present, before
             try:
                 entered = await self._enter(known, act) if known is not None else None
             except Stale:
                 continue  # others have changed the device since it was looked at
-            if entered is None or entered.entry_change is None:
-                return await self._write(act, registration_id, present), present
-            return await self._see_through(entered, act.change.by), present
+            if entered is not None and entered.entry_change is not None:
+                return await self._see_through(entered, act.change.by), before
+            written, has_written = await self._write(act, registration_id, present), True
+            if known is not None or await self.devices.get(registration_id) is None:
+                return written, before
+            # It was ordered meanwhile, and its record does not say yet what is wanted of the entry.
         raise busy(registration_id)
 
     async def _enter(self, known: Versioned[DeviceRecord], act: _Act) -> DeviceRecord:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shared.contracts.groups import IndividualEnrollmentDefinition
     from shared.domain.attestations import Entry
     from shared.domain.certificates import CertificateRecord
+    from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
     from shared.ledger.devices import Devices
     from shared.ledger.public_keys import PublicKeys
@@ -39,13 +40,17 @@ class EntryChecks:
     clock: Clock
 
     async def attestation(
-        self, entry: Entry, definition: IndividualEnrollmentDefinition, leaves: Mapping[str, x509.Certificate]
+        self,
+        entry: Entry,
+        definition: IndividualEnrollmentDefinition,
+        leaves: Mapping[str, x509.Certificate],
+        device: DeviceRecord | None,
     ) -> Entry:
         """Give the certificates that are accepted: those that are named, and beside them those that were before."""
         registration_id, accepted = entry["registrationId"], dict(held_by(entry))
         primary, secondary = definition.certificate, definition.secondary_certificate
         if primary is None and not accepted.get("primary"):
-            primary, *following = await self.present_certificates(registration_id)
+            primary, *following = await self.present_certificates(registration_id, device)
             if "secondary_certificate" not in definition.model_fields_set and not accepted.get("secondary"):
                 secondary = next(iter(following), None)
         for place, field, pem in (
@@ -59,14 +64,17 @@ class EntryChecks:
             accepted.pop("secondary", None)
         return {"type": "x509", "x509": {"clientCertificates": accepted}}
 
-    async def present_certificates(self, registration_id: str) -> list[str]:
+    async def present_certificates(self, registration_id: str, device: DeviceRecord | None) -> list[str]:
         """Find the certificate that this app issued to a device, and the one that it is renewed with.
+
+        Args:
+            registration_id: of the device.
+            device: its record, as it was read; ``None`` if there is none.
 
         Raises:
             NotFound: this app has issued none.
         """
-        device = await self.devices.get(registration_id)
-        known = [await self.certificates.get(each) for each in (device.record.in_use if device else ())]
+        known = [await self.certificates.get(each) for each in (device.in_use if device else ())]
         found = [each.record.pem for each in known if each is not None and each.record.pem is not None]
         if not found:
             raise NotFound.because(

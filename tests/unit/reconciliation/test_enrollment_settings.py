@@ -65,7 +65,7 @@ AS_DPS_HAS_IT = {
 
 async def deleted_by_hand(fleet: Fleet) -> None:
     await put(fleet, **EVERYTHING)
-    await fleet.world.services.individual_enrollments.delete(DEVICE, if_match=None)
+    await fleet.world.services.individual_enrollments.delete(DEVICE)
     await ask(fleet, "hold")
 
 
@@ -152,7 +152,7 @@ async def changed_by_hand(fleet: Fleet) -> None:
 
 
 async def only_deleted_by_hand(fleet: Fleet) -> None:
-    await fleet.world.services.individual_enrollments.delete(DEVICE, if_match=None)
+    await fleet.world.services.individual_enrollments.delete(DEVICE)
 
 
 @pytest.mark.long
