@@ -394,6 +394,7 @@ async def test_a_device_with_an_individual_enrollment_is_taken_over_by_that_and_
     await of_its_own(subject, "press")
     leaf = await certificate_of(subject, "press")
     subject.provisioning.registrations["press"].pop("enrollmentGroupId", None)
+    subject.provisioning.enrollments["press"]["capabilities"] = {"iotEdge": True}
     subject.lose(BUNDLES)
     lines = await subject.adopt(Brought(certificates=(issuer,)))
     thumbprint = names.sha256_thumbprint(leaf)
@@ -404,6 +405,9 @@ async def test_a_device_with_an_individual_enrollment_is_taken_over_by_that_and_
     device = await subject.device("press")
     assert (device.state, device.assigned_hub, device.device_id) == (DeviceState.REGISTERED, "hub-1", "press")
     assert (device.enrollment_group, device.unseen, device.sha256_thumbprints) == (GROUP, True, (thumbprint,))
+    assert device.own_entry
+    assert device.entry_settings is not None
+    assert device.entry_settings["capabilities"] == {"iotEdge": True}
     assert await subject.app.reconciler.walk.look.differences("press", Budget()) == []
     await subject.revoke("press")
     assert not subject.provisioning.admits("press", leaf)

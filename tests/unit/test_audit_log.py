@@ -261,6 +261,16 @@ async def test_a_request_is_written_down_once_however_often_it_comes(log: Log) -
     assert found.actor == SCADA.changed(request_id="r-1")
 
 
+async def test_an_order_that_was_taken_in_is_done_and_is_found_by_its_id(log: Log) -> None:
+    """Whoever put it into the queue, by whatever message."""
+    with acting.acting(SCADA):
+        await log.audit.ordered("order-7", "line-1", NOW)
+    [found] = await log.found()
+    assert (found.action, found.subject_kind, found.subject) == ("order", SubjectKind.ORDER, "order-7")
+    assert (found.outcome, found.enrollment_group, found.request_id) == (AuditOutcome.DONE, "line-1", "order-7")
+    assert (found.at, found.actor, found.reason) == (NOW, SCADA, None)
+
+
 async def test_who_asked_over_http_is_known_from_the_row_and_not_from_the_message(log: Log) -> None:
     """Whoever can put messages into the queue can't act as somebody else."""
     queues: Any = FakeQueues()

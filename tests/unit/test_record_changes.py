@@ -8,6 +8,8 @@ import pytest
 
 from shared.domain.audit_entries import AuditedAct
 from shared.domain.devices import DeviceRecord
+from shared.domain.entry_changes import decided, followed, wish_of
+from shared.domain.entry_wishes import EntryChange
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import LineCounts, OrderRecord, OrderState, completed, cut
 from shared.domain.upkeep import switched
@@ -50,3 +52,20 @@ def test_a_device_that_is_switched_drops_the_opposite_that_no_service_has_follow
     )
     after = switched(record, enabled=enabled, reason="r", at=LATER)
     assert [each.entry_id for each in after.audited] == [str(enabled), "None"]
+
+
+@pytest.mark.parametrize(
+    ("follows", "kept"),
+    [(None, {"deviceId": "other", "iotHubs": ["hub-1"]}), ("digest", {"deviceId": "other"})],
+    ids=["of its own", "of its group"],
+)
+def test_of_an_entry_that_follows_its_group_no_more_than_a_device_id_is_kept_as_asked_for(
+    follows: str | None, kept: dict[str, object]
+) -> None:
+    """Its other settings are those of the group, whatever DPS has made of them: the next change of the group counts."""
+    record = DeviceRecord(registration_id="press", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW)
+    asked = decided(record, EntryChange(by="act", follows=follows), wish_of(record).changed(entry_asked_at=NOW))
+    after = followed(asked, {"deviceId": "other", "iotHubs": ["hub-1"]})
+    assert (after.entry_settings, after.entry_follows) == (kept, follows)
+    assert (after.entry_change, after.entry_asked_at) == (None, None)
+    assert followed(asked, None).entry_settings == record.entry_settings
