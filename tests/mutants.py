@@ -42,9 +42,9 @@ _REACHING = re.compile(
     re.MULTILINE,
 )
 UNIT = re.compile(r"tests/unit/(\w+/)?test_\w+\.py")
-ENDED_WHEN_HANGING = ("-o", "faulthandler_timeout=100", "-o", "faulthandler_exit_on_timeout=true")
-"""A mutant may wait for ever. mutmut ends it after 15 times what all its tests take, which can be a quarter of an hour;
-no test takes half a minute. pytest ends as if the test had failed."""
+_PATIENCE = 100
+"""So many times what its tests take otherwise a mutant may take by the clock: mutmut counts as killed what takes longer,
+so a machine that does other things as well would kill it. One that hangs is ended by ``tests.hanging`` long before."""
 
 KILLED = frozenset({1, 3, 24, -24, 36, 152, 255})
 """Exit codes, as mutmut writes them: a test failed, or the time was up."""
@@ -198,8 +198,9 @@ def _configuration(files: Collection[str]) -> str:
         "source_paths": ["shared"],
         "only_mutate": list(MUTATED),
         "also_copy": sorted({name.split("/")[0] for name in files} - {"shared"}),
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", *ENDED_WHEN_HANGING],
+        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "tests.hanging"],
         "pytest_add_cli_args_test_selection": tests,
+        "timeout_multiplier": _PATIENCE,
         "use_git_change_detection": False,
         "on_dependency_change": "ignore",
     }

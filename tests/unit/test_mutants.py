@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.mutants import (
-    ENDED_WHEN_HANGING,
-    KILLED,
     SURVIVORS,
     UNIT,
     Judgement,
@@ -125,20 +121,3 @@ def test_mutants_are_named_as_they_were_made_unless_their_file_was_changed_since
     assert mutants_like(["*"]) == ["shared.domain.a.x_f__mutmut_1"]
     os.utime(made, (0, 0))
     assert mutants_like(["*"]) == ["shared.domain.a.x_f__mutmut_1", "shared.domain.a.x_f__mutmut_2"]
-
-
-@pytest.mark.long
-def test_a_mutant_that_waits_for_ever_is_ended_and_counts_as_killed(tmp_path: Path) -> None:
-    """After a time for one test, which is shorter here; mutmut's own limit is for all tests of a mutant together."""
-    (tmp_path / "test_a.py").write_text("import threading\n\n\ndef test_a():\n    threading.Event().wait()\n")
-    at_once = ("-o", "faulthandler_timeout=0.1", "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *ENDED_WHEN_HANGING, *at_once, "test_a.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Timeout" in ended.stderr
-    assert ended.returncode in KILLED
