@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,8 +13,12 @@ from shared.domain.entry_changes import decided, followed, wish_of
 from shared.domain.entry_wishes import EntryChange
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import LineCounts, OrderRecord, OrderState, completed, cut
+from shared.domain.requests import Delivery, RequestRecord, RequestState, Wait, done, rejected
 from shared.domain.upkeep import switched
 from shared.domain.words import DeviceState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = datetime(2026, 3, 2, tzinfo=UTC)
@@ -69,3 +74,37 @@ def test_of_an_entry_that_follows_its_group_no_more_than_a_device_id_is_kept_as_
     assert (after.entry_settings, after.entry_follows) == (kept, follows)
     assert (after.entry_change, after.entry_asked_at) == (None, None)
     assert followed(asked, None).entry_settings == record.entry_settings
+
+
+REASONS = ({"field": "id", "message": "no"},)
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "reasons", "rejection"),
+    [
+        (done(LATER), RequestState.DONE, None, None),
+        (rejected(LATER, REASONS, "rejection-2"), RequestState.REJECTED, REASONS, "rejection-2"),
+    ],
+    ids=["done", "rejected"],
+)
+def test_a_request_that_has_ended_waits_for_nothing_and_nobody_is_at_it(
+    end: Callable[[RequestRecord], RequestRecord],
+    state: RequestState,
+    reasons: tuple[dict[str, str], ...] | None,
+    rejection: str | None,
+) -> None:
+    """Whoever looks at it is told how it ended, and not what it waited for before."""
+    waiting = RequestRecord(
+        kind="revocation-requests",
+        request_id="r",
+        fingerprint="f",
+        received_at=NOW,
+        state=RequestState.WAITING,
+        wait=Wait(what="the hub does not answer", since=NOW),
+        rejection_id="rejection-1",
+        at_work=(Delivery(number=1, by="worker", began_at=NOW),),
+    )
+    after = end(waiting)
+    assert (after.state, after.reasons, after.rejection_id, after.ended_at) == (state, reasons, rejection, LATER)
+    assert (after.wait, after.at_work) == (None, ())
+    assert done(LATER)(after) is after
