@@ -9,11 +9,12 @@ import ast
 import re
 import tokenize
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "rfc5280.md"
@@ -90,14 +91,21 @@ _SECTIONS = """
 
 def rfc5280_page() -> str:
     """Give the page, in Markdown."""
+    found = _named()
+    rows = [f"| {each} | {_title(each, found[each])} | {_where(found[each])} |\n" for each in sorted(found, key=_order)]
+    return "".join([_HEAD, *_modules(), _SECTIONS, *rows])
+
+
+@cache
+def _named() -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """Give the sections that the app names, with the places at which each module does so."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted([*(REPOSITORY / "shared").rglob("*.py"), *(REPOSITORY / "triggers").rglob("*.py")]):
         file = path.relative_to(REPOSITORY).as_posix()
         for section, name in places(path.read_text(encoding="utf-8")):
             if name not in found[section][file]:
                 found[section][file].append(name)
-    rows = [f"| {each} | {_title(each, found[each])} | {_where(found[each])} |\n" for each in sorted(found, key=_order)]
-    return "".join([_HEAD, *_modules(), _SECTIONS, *rows])
+    return found
 
 
 def _title(section: str, files: Iterable[str]) -> str:
@@ -159,7 +167,7 @@ def _modules() -> Iterator[str]:
             yield f"| {_link(f'{ENGINE}/{path.name}')} | {first} |\n"
 
 
-def _where(files: Mapping[str, list[str]]) -> str:
+def _where(files: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(
         _link(file) + (f" {', '.join(f'`{each}`' for each in names if each)}" if any(names) else "")
         for file, names in files.items()

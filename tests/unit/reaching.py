@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,15 +46,17 @@ class Code:
 
     def __init__(self, modules: Mapping[str, ast.Module], *, records: Collection[str] = ()) -> None:
         self._modules, self._records = modules, records
-        self._names = {module: _names(module, tree) for module, tree in modules.items()}
+        self._names, classes = dict[str, dict[str, str]](), dict[str, list[ast.ClassDef]]()
+        for module, tree in modules.items():
+            self._names[module] = _names(module, tree)
+            classes[module] = [node for node in _nodes(tree) if isinstance(node, ast.ClassDef)]
         self._shapes = dict[str, Shape]()
         self._gives = dict[str, set[str]]()
         for module, tree in modules.items():
             names = {each: self._defined(full) for each, full in self._names[module].items()}
             self._names[module] = names
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ClassDef):
-                    self._shapes[f"{module}.{node.name}"] = self._shape(node, names)
+            for made in classes[module]:
+                self._shapes[f"{module}.{made.name}"] = self._shape(made, names)
             for node in tree.body:
                 if isinstance(node, ast.FunctionDef):
                     self._gives[f"{module}.{node.name}"] = self._classes(node.returns, names)
@@ -136,7 +139,7 @@ class Code:
         names, places = self._names[module], list[tuple[int, str]]()
         for function, owner in _functions(self._modules[module], None):
             here = self._known_in(function, names, f"{module}.{owner}" if owner else None)
-            for node in ast.walk(function):
+            for node in _nodes(function):
                 if not isinstance(node, ast.Attribute):
                     continue
                 before = (self._of(each, here, names) for each in _before(node))
@@ -162,7 +165,7 @@ class Code:
         names = self._names[module]
         for function, owner in _functions(self._modules[module], None):
             here = self._known_in(function, names, f"{module}.{owner}" if owner else None)
-            for node in ast.walk(function):
+            for node in _nodes(function):
                 match node:
                     case (
                         ast.Expr(value=ast.Await(value=ast.Call(func=ast.Attribute() as called)))
@@ -177,7 +180,7 @@ class Code:
 
     def _known_in(self, function: _Function, names: Mapping[str, str], owner: str | None) -> dict[str, set[str]]:
         """Give the classes of what has a name in a function."""
-        inner = [each for each in ast.walk(function) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+        inner = [each for each in _nodes(function) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
         here = {name: of for each in inner for name, of in self._given(each, names).items()}
         if owner:
             here["self"] = {owner}
@@ -209,11 +212,17 @@ def _before(node: ast.Attribute) -> Iterator[ast.expr]:
         value = value.value
 
 
+@lru_cache(maxsize=2)
+def _nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Give all that is in a tree; the same one is looked through several times."""
+    return tuple(ast.walk(tree))
+
+
 def _names(module: str, tree: ast.Module) -> dict[str, str]:
     """Give the full names of what a module imports and defines."""
     defined = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     known = {name: f"{module}.{name}" for name in defined}
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             known |= {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
     return known
@@ -221,7 +230,7 @@ def _names(module: str, tree: ast.Module) -> dict[str, str]:
 
 def _assigned(function: _Function) -> Iterator[tuple[ast.expr, ast.expr, ast.expr | None]]:
     """Give each target with its value, and its annotation if it has one."""
-    for node in ast.walk(function):
+    for node in _nodes(function):
         match node:
             case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
                 for target, value in zip(targets, values, strict=True):

@@ -375,6 +375,7 @@ def test_how_many_problems_a_body_has_is_told_exactly(wrong: int) -> None:
     assert len(shown) + (int(left_out[1]) if left_out else 1) == wrong
 
 
+@pytest.mark.long
 def test_no_message_has_the_words_of_the_library_that_checks() -> None:
     """Whatever stands in a field: "input should be a valid string" says little to who wrote the body in another language."""
     values: list[Any] = [

@@ -11,6 +11,7 @@ order of a converger's steps is that of :mod:`shared.workflows.devices.convergen
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -126,6 +127,19 @@ class State:
     kills: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """Every state that can be reached, and how.
+
+    Attributes:
+        states: each once.
+        following: of each state, the numbers of those that follow.
+    """
+
+    states: list[State]
+    following: list[array[int]]
+
+
 @dataclass(frozen=True)
 class Mistakes:
     """What the app does not do: to see that it would be found."""
@@ -142,15 +156,17 @@ class Model:
 
     Args:
         mistakes: that are planted.
+        whole: whether steps that mean nothing to anybody else are taken in every order too.
     """
 
-    def __init__(self, mistakes: Mistakes | None = None) -> None:
-        self.mistakes = mistakes or Mistakes()
+    def __init__(self, mistakes: Mistakes | None = None, *, whole: bool = False) -> None:
+        self.mistakes, self.whole = mistakes or Mistakes(), whole
         self.records: list[DeviceRecord] = []
         self._numbers: dict[str, int] = {}
         self._acts: dict[tuple[int, str], int | None] = {}
         self._shifts: dict[tuple[int, int], int] = {}
         self._upkeep: dict[tuple[int, str], int] = {}
+        self._bare: dict[Actor, Actor] = {}
 
     def number(self, record: DeviceRecord) -> int:
         """Number a record: what it was, and what was told, makes no difference to what may follow."""
@@ -175,20 +191,38 @@ class Model:
             kills=kills,
         )
 
-    def explore(self, begin: State) -> dict[State, tuple[State, ...]]:
-        """Give every state that can be reached, each with those that follow."""
-        found: dict[State, tuple[State, ...]] = {}
-        ahead = [begin]
-        while ahead:
-            state = ahead.pop()
-            if state in found:
-                continue
-            found[state] = tuple(self._from_zero(after) for after in self.following(state))
-            ahead += found[state]
+    def explore(self, begin: State) -> Explored:
+        """Look at every state that can be reached."""
+        numbers, found = {begin: 0}, Explored([begin], [])
+        for state in found.states:  # which grows meanwhile
+            following = array("I")
+            for after in self.following(state):
+                same = self._without_memories(self._from_zero(after))
+                number = numbers.setdefault(same, len(numbers))
+                if number == len(found.states):
+                    found.states.append(same)
+                following.append(number)
+            found.following.append(following)
         return found
 
+    def _without_memories(self, state: State) -> State:
+        """Have everybody forget what they never ask for again, so that the same is not looked at twice."""
+        actors = tuple(self._bare.get(each) or self._bare.setdefault(each, bare(each)) for each in state.actors)
+        return state if actors == state.actors else replace(state, actors=actors)
+
     def following(self, state: State) -> Iterator[State]:
-        """Give the states after one step of anybody."""
+        """Give the states after one step of anybody.
+
+        Where one of these steps means nothing to anybody else, now or later, it is the only one that is looked at: what
+        else there is comes after it and ends the same (partial order reduction: Godefroid, Partial-Order Methods for the
+        Verification of Concurrent Systems, LNCS 1032).
+        """
+        if not self.whole and self._is_shut_for_good(state):
+            for index, actor in enumerate(state.actors):
+                alone = _Turn(self, state, index).take_alone() if actor.at in _WITH_DOORS else None
+                if alone is not None:
+                    yield from alone
+                    return
         for index, actor in enumerate(state.actors):
             if not actor.at:
                 continue
@@ -196,6 +230,18 @@ class Model:
             if state.kills and actor.does not in {"boot", "sweep"} and actor.at != "read":
                 again = Actor(actor.does, acted=actor.acted)
                 yield replace(_with(state, index, again), kills=state.kills - 1)
+
+    def _is_shut_for_good(self, state: State) -> bool:
+        """Tell whether DPS and the hub are shut, and nobody is left who could open them."""
+        return (
+            is_final(self.records[state.record])
+            and state.entry == "disabled"
+            and not state.identity
+            and not any(actor.does == "boot" and actor.at for actor in state.actors)
+            and all(
+                actor.known < 0 or self.records[actor.known].shut_out or actor.at in _BEFORE for actor in state.actors
+            )
+        )
 
     def _from_zero(self, state: State) -> State:
         """Count generations from the oldest that somebody knows: only what lies between them matters."""
@@ -250,9 +296,64 @@ class Model:
         return self._acts[key]
 
 
+_ASKS = {
+    "read": "",
+    "note": "known record",
+    "act": "known record",
+    "converge": "late",
+    "bump_note": "known record",
+    "bump": "known record",
+    "shut": "known record doors",
+    "shut_hub_first": "known record late",
+    "follow": "known record late",
+    "shut_again": "known record",
+    "remove_record": "known record",
+    "remove_identity": "known record",
+    "check_dps": "known record",
+    "check_hub": "known record",
+    "look": "known record late",
+    "look_at_hub": "known record late entry",
+    "read_again": "known record late entry identity",
+    "open_books": "known record entry identity",
+    "open_dps": "known record entry identity",
+    "open_hub": "known record identity",
+    "enter": "known record",
+    "forget": "known",
+    "decide": "",
+    "arrive": "",
+}
+"""What an actor still asks for, by what it does next. ``record``: whether it is as it was read."""
+
+
+def bare(actor: Actor) -> Actor:
+    """Give an actor with what it still asks for."""
+    if not actor.at:
+        return Actor(actor.does, "")
+    asks = _ASKS[actor.at].split()
+    fresh = {"record"} & set(asks)
+    # Only what is shut is opened, as it was seen.
+    fresh |= {"entry"} if "entry" in asks and actor.entry == "disabled" else set()
+    fresh |= {"identity"} if "identity" in asks and actor.identity is False else set()
+    return replace(
+        actor,
+        known=actor.known if "known" in asks else -1,
+        fresh=actor.fresh & fresh,
+        late=actor.late and "late" in asks,
+        entry=actor.entry if "entry" in asks else None,
+        identity=actor.identity if "identity" in asks else None,
+        doors=actor.doors if "doors" in asks else frozenset(),
+    )
+
+
 def _with(state: State, index: int, actor: Actor) -> State:
     return replace(state, actors=(*state.actors[:index], actor, *state.actors[index + 1 :]))
 
+
+_BEFORE = frozenset({"note", "act"})
+"""Where an actor has read a record for its act: if that is another one by now, it reads again."""
+
+_WITH_DOORS = frozenset({"shut", "shut_again", "check_dps", "check_hub"})
+"""Steps at doors alone."""
 
 _NOTHING = frozenset[str]()
 _ALL_DOORS = frozenset({"hub", "dps", "books"})
@@ -269,6 +370,13 @@ class _Turn:
         """Give the states that it may lead to."""
         step: Callable[[], Iterable[State]] = getattr(self, f"_{self._actor.at}")
         return step()
+
+    def take_alone(self) -> Iterable[State] | None:
+        """Give the state after a step at a door that is shut for good; ``None`` if others could take note of its step."""
+        if self._actor.at != "shut":
+            return self.take()
+        door = next((each for each in ("hub", "dps") if each in self._actor.doors), None)
+        return self._shut_one(door) if door is not None else None
 
     # --- what steps have in common ---
 
@@ -378,11 +486,12 @@ class _Turn:
     # --- shutting: each door, whatever the others answer ---
 
     def _shut(self) -> list[State]:
-        found = []
-        for door in self._actor.doors:
-            rest = self._actor.doors - {door}
-            actor = self._goes("shut" if rest else "follow", doors=rest)
-            found += getattr(self, f"_shut_{door}")(actor)
+        return [after for door in self._actor.doors for after in self._shut_one(door)]
+
+    def _shut_one(self, door: str) -> list[State]:
+        rest = self._actor.doors - {door}
+        actor = self._goes("shut" if rest else "follow", doors=rest)
+        found: list[State] = getattr(self, f"_shut_{door}")(actor)
         return found
 
     def _shut_hub(self, actor: Actor) -> list[State]:

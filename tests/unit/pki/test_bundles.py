@@ -96,6 +96,7 @@ def test_passwords_are_long_random_and_safe_to_type() -> None:
     assert all(len(password) == 27 and password.isascii() and password.isprintable() for password in passwords)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("keytool") is None, reason="Java's keytool is not installed")
 def test_a_pfx_opens_in_java(tmp_path: Path) -> None:
     """Java's keytool finds the key under the friendly name, with its whole chain."""

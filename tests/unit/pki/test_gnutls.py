@@ -64,6 +64,7 @@ def verdict(
     return gnutls.verdict(chain, root=chain[-1], profile=profile, purpose=purpose)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("algorithm", KeyAlgorithm)
 @pytest.mark.parametrize("profile", [device_profile(), verification_profile()], ids=lambda profile: profile.kind.value)
 def test_every_chain_is_verified(profile: Profile, algorithm: KeyAlgorithm) -> None:

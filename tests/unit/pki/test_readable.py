@@ -286,6 +286,7 @@ def test_a_bundle_with_it_opens_in_openssl(form: str, tmp_path: Path) -> None:
     assert packed.pem.startswith(pem(leaf.public_bytes(Encoding.DER), line))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("keytool") is None, reason="Java's keytool is not installed")
 @pytest.mark.parametrize("form", ["underscore in a PrintableString", "NULL parameters with ECDSA"])
 def test_a_bundle_with_it_opens_in_java(form: str, tmp_path: Path) -> None:
