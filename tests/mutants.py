@@ -42,12 +42,14 @@ _REACHING = re.compile(
     re.MULTILINE,
 )
 UNIT = re.compile(r"tests/unit/(\w+/)?test_\w+\.py")
-_PATIENCE = 100
-"""So many times what its tests take otherwise a mutant may take by the clock: mutmut counts as killed what takes longer,
-so a machine that does other things as well would kill it. One that hangs is ended by ``tests.hanging`` long before."""
+KILLED = frozenset({1, 3})
+"""Exit codes of pytest where a test has failed; also those of a mutant that hangs, which ``tests.hanging`` ends."""
 
-KILLED = frozenset({1, 3, 24, -24, 36, 152, 255})
-"""Exit codes, as mutmut writes them: a test failed, or the time was up."""
+_PATIENCE = 100
+"""So many times what its tests take otherwise mutmut lets a mutant go on, by the clock."""
+
+_GIVEN_UP = frozenset({None, 24, -24, 36, 152, 255})
+"""Exit codes, as mutmut writes them, of what was not judged, or was ended by the clock: the machine did other things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,11 @@ def judged() -> dict[str, int | None]:
     return found
 
 
+def is_judged(exit_code: int | None) -> bool:
+    """Tell whether the tests of a mutant have come to an end; ``None`` is the exit code of one that was not run."""
+    return exit_code not in _GIVEN_UP
+
+
 def described(mutant: str) -> Survivor:
     """Say what a mutant changes; to be called in the copy."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant  # noqa: PLC0415 - reads the folder's configuration
@@ -289,7 +296,7 @@ def _run(chosen: Sequence[str], at_once: int) -> None:
 
 def _report(chosen: Sequence[str]) -> int:
     found = judged()
-    pending = [name for name in chosen if found.get(name) is None]
+    pending = [name for name in chosen if not is_judged(found.get(name))]
     if pending:
         print(f"{len(pending)} of {len(chosen)} mutants were not judged; run it again to go on")
         return 1

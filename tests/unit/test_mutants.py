@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import (
+    KILLED,
     SURVIVORS,
     UNIT,
     Judgement,
     Survivor,
     change_of,
     function_of,
+    is_judged,
     judge,
     mutants_like,
     read_survivors,
@@ -75,6 +77,18 @@ def test_a_run_is_well_if_enough_is_killed_and_the_rest_has_reasons(
 ) -> None:
     """The floor is 85 % of the mutants that were judged."""
     assert judge(killed, [], survivors, listed).is_well is well
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "judged", "killed"),
+    [(0, True, False), (1, True, True), (3, True, True), (5, True, False), (-24, False, False), (None, False, False)],
+    ids=["survived", "a test failed", "pytest failed", "without tests", "by the clock", "not run"],
+)
+def test_a_mutant_that_was_ended_by_the_clock_is_judged_again(
+    exit_code: int | None, *, judged: bool, killed: bool
+) -> None:
+    """Mutmut counts it as killed. On a machine that does other things it was not: its tests had hardly begun."""
+    assert (is_judged(exit_code), exit_code in KILLED) == (judged, killed)
 
 
 def test_a_reason_that_is_needed_no_more_fails_the_run() -> None:
