@@ -105,7 +105,7 @@ class ProvisioningService:
         enabled: bool = True,
         settings: Mapping[str, Any] | None = None,
         renewed: bool = False,
-    ) -> None:
+    ) -> dict[str, Any] | None:
         """Accept one device with these leaf certificates and no other, by an individual enrollment.
 
         Args:
@@ -116,6 +116,9 @@ class ProvisioningService:
             settings: that a new entry gets.
             renewed: whether one that is there gets them as well, and no others.
 
+        Returns:
+            The entry as it was written; ``None`` if it was so already.
+
         Raises:
             Conflict, PreconditionFailed: it is not as it was seen any more.
         """
@@ -124,10 +127,10 @@ class ProvisioningService:
             as_given = settings_apart(settings or {}, own_settings(dict(seen))) is None
             seen, as_wanted = with_own_settings(dict(seen), settings or {}), as_wanted and as_given
         if seen is not None and as_wanted and admits_only(seen, certificates):
-            return
+            return None
         status = "enabled" if enabled else "disabled"
         entry = individual_enrollment(registration_id, seen, status, *certificates, settings=settings)
-        await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
+        return await self.put_enrollment(entry, etag=seen["etag"] if seen else None)
 
     async def put_enrollment(self, enrollment: Mapping[str, Any], *, etag: str | None) -> dict[str, Any]:
         """Create an individual enrollment (``etag`` is ``None``: there was none), or replace the one with this ETag."""
@@ -150,11 +153,17 @@ class ProvisioningService:
         call = self._client.device_registration_state.get(registration_id)
         return await _found(f"registration {registration_id!r}", call)
 
-    async def delete_registration(self, registration_id: str) -> None:
-        """Delete a registration record, if it exists."""
+    async def delete_registration(self, registration_id: str, *, etag: str | None = None) -> None:
+        """Delete a registration record, if it exists; if an ETag is given, only one that has it.
+
+        It takes If-Match (Azure/azure-rest-api-specs, deviceprovisioningservices, DeviceRegistrationState_Delete).
+
+        Raises:
+            PreconditionFailed: it has another one: the device has registered since.
+        """
         try:
             with translated(f"registration {registration_id!r}"):
-                await self._client.device_registration_state.delete(registration_id)
+                await self._client.device_registration_state.delete(registration_id, if_match=etag)
         except NotFound:
             return
 

@@ -128,11 +128,11 @@ class IotHubRegistries:
         return [_identity_of(each) for each in page.items], page.continuation_token or None
 
     async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
-        """Make an identity that lets in one or two certificates (SHA-256); ``None`` if there is one."""
+        """Make an identity for one or two certificates (SHA-256) that lets nobody in yet; ``None`` if there is one."""
         primary, secondary = thumbprints[0], thumbprints[-1]  # as DPS enters one certificate: twice
         device = Device(
             device_id=device_id,
-            status="enabled",
+            status="disabled",
             status_reason=reason,
             authentication=AuthenticationMechanism(
                 type=SELF_SIGNED,
@@ -231,7 +231,7 @@ class IotHubRegistries:
         return disabled
 
     async def delete(self, hub: str, device_id: str) -> None:
-        """Delete a device identity, if it exists."""
+        """Delete a device identity, if it exists, whatever others write."""
         try:
             with translated(f"device {device_id!r} in {hub}"):
                 # What shuts out goes over whatever others write.
@@ -240,6 +240,17 @@ class IotHubRegistries:
                 )
         except NotFound:
             return
+
+    async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
+        """Delete an identity, if it is as it was seen; ``False`` if it has changed since, ``True`` if it is gone."""
+        try:
+            with translated(f"device {seen.device_id!r} in {hub}"):
+                await self._hub(hub).call(lambda registry: registry.delete_device(seen.device_id, etag=seen.etag))
+        except NotFound:
+            return True
+        except PreconditionFailed:
+            return False
+        return True
 
     async def merge_twin(
         self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]

@@ -80,11 +80,17 @@ def settings_noted(record: DeviceRecord, settings: Mapping[str, Any]) -> DeviceR
 
 
 def pinned(record: DeviceRecord, *, group: str, at: datetime) -> DeviceRecord:
-    """Have DPS take the device's own certificates alone, since another group has registered it."""
+    """Have DPS take the device's own certificates alone, since another group has registered it.
+
+    What an operator wants of the entry comes about first, unless it is that there is none.
+    """
     note = f"{TAKEN_OVER} {group}, which is not its own: it has to register again"
     # What somebody else has put into its entry is not what it is to have.
-    settings = record.entry_settings or {}
-    record = overtaken(record)
+    settings, asked = record.entry_settings or {}, record.entry_change
+    if asked is not None and asked.before is not None and not asked.gone:
+        record = record.changed(entry_change=asked.changed(before=asked.before.changed(own_entry=True)))
+    else:
+        record = overtaken(record)
     return record.noted(
         at, note, own_entry=True, entry_settings=settings, entry_follows=None, generation=record.generation + 1
     )

@@ -50,7 +50,7 @@ class IotHubRegistries(Protocol):
         ...
 
     async def create(self, hub: str, device_id: str, thumbprints: Sequence[str], *, reason: str) -> HubIdentity | None:
-        """Make an identity that lets in one or two certificates (SHA-256); ``None`` if there is one."""
+        """Make an identity for one or two certificates (SHA-256) that lets nobody in yet; ``None`` if there is one."""
         ...
 
     async def set_thumbprints(
@@ -79,7 +79,11 @@ class IotHubRegistries(Protocol):
         ...
 
     async def delete(self, hub: str, device_id: str) -> None:
-        """Delete a device identity, if it exists."""
+        """Delete a device identity, if it exists, whatever others write."""
+        ...
+
+    async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
+        """Delete an identity, if it is as it was seen; ``False`` if it has changed since, ``True`` if it is gone."""
         ...
 
     async def merge_twin(

@@ -62,8 +62,10 @@ class ProvisioningService(Protocol):
         enabled: bool = True,
         settings: Mapping[str, Any] | None = None,
         renewed: bool = False,
-    ) -> None:
+    ) -> dict[str, Any] | None:
         """Accept one device with these leaf certificates and no other, if its entry is as it was seen.
+
+        Gives the entry as it was written; ``None`` if it was so already.
 
         A new entry gets the settings, and one that is there if they are to be ``renewed``.
         """
@@ -81,8 +83,12 @@ class ProvisioningService(Protocol):
         """Read a registration record."""
         ...
 
-    async def delete_registration(self, registration_id: str) -> None:
-        """Delete a registration record, if it exists."""
+    async def delete_registration(self, registration_id: str, *, etag: str | None = None) -> None:
+        """Delete a registration record, if it exists; if an ETag is given, only one that has it.
+
+        Raises:
+            PreconditionFailed: it has another one: the device has registered since.
+        """
         ...
 
     async def page_of_registrations(

@@ -230,8 +230,8 @@ class FakeProvisioning(Provisioning):
         page, following = await super().page_of_enrollments(size=size, continuation=continuation)
         return [self._shown(each) or {} for each in page], following
 
-    async def delete_registration(self, registration_id: str) -> None:
-        await super().delete_registration(registration_id)
+    async def delete_registration(self, registration_id: str, *, etag: str | None = None) -> None:
+        await super().delete_registration(registration_id, etag=etag)
         self.step()
 
     def _shown(self, entry: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -327,12 +327,7 @@ class FakeRegistrar:
             raise Rejected.because(f"DPS refuses {registration_id!r}: unauthorized (401)")
         entry = self.provisioning.enrollments.get(registration_id, {})
         device_id = entry.get("deviceId") or registration_id
-        self.provisioning.registrations[registration_id] = {
-            "registrationId": registration_id,
-            "status": "assigned",
-            "assignedHub": self.hub,
-            "deviceId": device_id,
-        }
+        self.provisioning.register(registration_id, status="assigned", assignedHub=self.hub, deviceId=device_id)
         thumbprint = names.thumbprint(certificate) if self.sha1 else names.sha256_thumbprint(certificate)
         present = self.hubs.identities.get((self.hub, device_id))
         self.hubs.enter(self.hub, device_id, thumbprint, enabled=present is None or present.enabled)

@@ -230,12 +230,13 @@ def _keys(world: World, certificates: dict[str, CertificateRecord]) -> list[str]
     for (container, name), blob in world.blobs.blobs.items():
         if container != BUNDLES:
             continue
-        body = json.loads(blob.content)
-        if body["handedOut"] and (body["pfx"] or "PRIVATE KEY" in body["pem"]):
-            found.append(f"{name} was handed out, and its key is there")
         serial = name.rpartition("/")[2].removesuffix(".json")
         if serial not in certificates:
             found.append(f"{name} is the bundle of a certificate that is not recorded")
+            continue  # whatever is in it
+        body = json.loads(blob.content)
+        if body["handedOut"] and (body["pfx"] or "PRIVATE KEY" in body["pem"]):
+            found.append(f"{name} was handed out, and its key is there")
     return found
 
 

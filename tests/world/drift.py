@@ -326,6 +326,7 @@ async def register_a_stranger(fleet: Fleet) -> None:
         "status": "assigned",
         "assignedHub": HUB,
         "deviceId": "stranger",
+        "etag": '"theirs"',
     }
 
 
@@ -610,6 +611,7 @@ def register(fleet: Fleet, certificate: x509.Certificate, *, device_id: str = ST
         "status": "assigned",
         "assignedHub": HUB,
         "deviceId": device_id,
+        "etag": '"theirs"',
     }
 
 

@@ -230,9 +230,17 @@ class Provisioning(ProvisioningService):
         async with self.conductor.step("dps.get_registration", "dps"):
             return _copied(self.registrations.get(registration_id.lower()))
 
-    async def delete_registration(self, registration_id: str) -> None:
+    async def delete_registration(self, registration_id: str, *, etag: str | None = None) -> None:
         async with self.conductor.step("dps.delete_registration", "dps"):
+            present = self.registrations.get(registration_id.lower())
+            if present is not None and etag is not None and present.get("etag") != etag:
+                raise PreconditionFailed.because(f"{registration_id!r} has another ETag")
             self.registrations.pop(registration_id.lower(), None)
+
+    def register(self, registration_id: str, **state: Any) -> None:
+        """Write a registration record, which has another ETag from then on."""
+        self.writes += 1
+        self.registrations[registration_id] = {"registrationId": registration_id, **state, "etag": f'"{self.writes}"'}
 
     async def page_of_registrations(
         self, group_id: str, *, size: int, continuation: str | None
@@ -422,8 +430,7 @@ class Hubs:
         async with self.conductor.step("hub.create", service_of(hub)):
             if (hub, device_id) in self.identities:
                 return None
-            self.opened("the hub")
-            return self.enter(hub, device_id, *thumbprints, reason=reason)
+            return self.enter(hub, device_id, *thumbprints, enabled=False, reason=reason)
 
     async def set_thumbprints(
         self, hub: str, seen: HubIdentity, thumbprints: Sequence[str], *, reason: str
@@ -475,9 +482,20 @@ class Hubs:
 
     async def delete(self, hub: str, device_id: str) -> None:
         async with self.conductor.step("hub.delete", service_of(hub)):
-            if self.identities.pop((hub, device_id), None) is not None:
-                self.writes += 1
-                self.twins.pop((hub, device_id), None)
+            self._drop(hub, device_id)
+
+    async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
+        async with self.conductor.step("hub.delete_unchanged", service_of(hub)):
+            present = self.identities.get((hub, seen.device_id))
+            if present is not None and present.etag != seen.etag:
+                return False
+            self._drop(hub, seen.device_id)
+            return True
+
+    def _drop(self, hub: str, device_id: str) -> None:
+        if self.identities.pop((hub, device_id), None) is not None:
+            self.writes += 1
+            self.twins.pop((hub, device_id), None)
 
     async def merge_twin(
         self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]
@@ -539,8 +557,7 @@ class Registrar:
             entry = self.provisioning.enrollments.get(registration_id)
             device_id = str((entry or {}).get("deviceId") or registration_id)
             by_group = {"enrollmentGroupId": self.group} if entry is None else {}
-            state = {"registrationId": registration_id, **by_group, "status": "assigning"}
-            self.provisioning.registrations[registration_id] = state
+            self.provisioning.register(registration_id, **by_group, status="assigning")
             self.begun[registration_id] = (device_id, certificate)
         async with self.conductor.step("dps makes the identity", "hub"):
             self._finish(registration_id)
@@ -563,7 +580,7 @@ class Registrar:
         state = self.provisioning.registrations.get(registration_id)
         if state is not None:
             assigned = {"status": "assigned", "assignedHub": self.hub, "deviceId": device_id}
-            self.provisioning.registrations[registration_id] = {**state, **assigned}
+            self.provisioning.register(registration_id, **{**state, **assigned})
 
     async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         """Register on a device's behalf."""

@@ -33,6 +33,7 @@ from shared.telemetry import metrics
 from shared.telemetry.spans import step
 from shared.workflows.devices.changes import change, device_of, unsettled
 from shared.workflows.devices.hub_doors import own_place
+from shared.workflows.devices.own_entries import Made
 from shared.workflows.devices.reopened import reopened
 
 if TYPE_CHECKING:
@@ -108,10 +109,11 @@ class DeviceConverger:
             Deferred: a service is throttling, or others keep changing the device.
             LedgerBehind: a door is to be opened, and the ledger is an older one.
         """
-        late, first, brought = False, 0, False
+        late, first, brought, made = False, 0, False, Made()
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)
             first = first or known.record.generation
+            await self.own_entries.take_back(known.record, made)
             if known.record.entry_change is not None and not known.record.shut_out:
                 if known.record.disabled:  # whatever DPS says
                     await self.hub_doors.shut(known.record, wanted(known.record, self.clock()).reason)
@@ -129,7 +131,7 @@ class DeviceConverger:
                     await self.forget(known.record, since=first)
                 return known
             try:
-                known, done = await self._follow_record(known, late=late)
+                known, done = await self._follow_record(known, made, late=late)
                 await self.tell(known.record)
                 await self.left.write_down(known.record)
                 settled = await self._enter(known, done)
@@ -228,7 +230,7 @@ class DeviceConverger:
         return 1
 
     async def _follow_record(
-        self, known: Versioned[DeviceRecord], *, late: bool
+        self, known: Versioned[DeviceRecord], made: Made, *, late: bool
     ) -> tuple[Versioned[DeviceRecord], _Done]:
         """Bring the services to what a record wants; give it as it is then, and what was done."""
         if known.record.converged == known.record.generation:
@@ -245,7 +247,7 @@ class DeviceConverger:
             raise Stale(located.registration_id)
         if late and known.record.converged == generation:
             raise Stale(located.registration_id)  # who has settled it meanwhile did not see what was shut here
-        follows = await self._open(known.record, wanted(known.record, self.clock()), seen)
+        follows = await self._open(known.record, wanted(known.record, self.clock()), seen, made)
         return known, _Done(follows=follows)
 
     # --- shutting ---
@@ -333,7 +335,7 @@ class DeviceConverger:
             identity = await self.hub_doors.identity(record.assigned_hub, record.device_id)
         return _Seen(entry=entry, identity=identity)
 
-    async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen) -> str | None:
+    async def _open(self, record: DeviceRecord, want: Wanted, seen: _Seen, made: Made) -> str | None:
         """Let a device in with the certificates that it uses; tell which settings of its group its own entry has.
 
         Raises:
@@ -343,7 +345,8 @@ class DeviceConverger:
             await self.hub_doors.shut(record, want.reason)
         await self.check_ledger()
         await self.books.enter(record, want)
-        follows = await self.own_entries.open(record, want, seen.entry, await self.leaves.in_use(want, seen.entry))
+        leaves = await self.leaves.in_use(want, seen.entry)
+        follows = await self.own_entries.open(record, want, seen.entry, leaves, made)
         if want.identity_enabled and seen.identity is not None:
             await self.hub_openings.open(record, seen.identity, want.reason)
         if want.identity_enabled and may_take_revoked(record, self.clock()):

@@ -131,9 +131,9 @@ class HubDoors:
     async def _shut_one(self, record: DeviceRecord, place: Place, reason: str, *, delete: bool) -> None:
         if await self.hubs.get(*place) is None:
             return
-        await self.hubs.shut_out(*place, reason=reason)
-        if delete and await self._still_wanted(record):
-            await self.hubs.delete(*place)
+        shut = await self.hubs.shut_out(*place, reason=reason)
+        if delete and shut is not None and await self._still_wanted(record):
+            await self.hubs.delete_unchanged(place[0], shut)  # if it has changed, it is looked at below
         await self._check_out(place)
 
     async def _still_wanted(self, record: DeviceRecord) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import AttestationKind, attestation_of
 from shared.domain.devices import Doors
 from shared.domain.entries import own_settings, settings_apart
-from shared.domain.given_settings import Given, given, outdated
+from shared.domain.given_settings import UNKNOWN, Given, given, outdated
+from shared.domain.wanted import wanted
 from shared.errors import Conflict, PreconditionFailed, Rejected
 
 if TYPE_CHECKING:
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
     from shared.ledger.groups import Groups
     from shared.ports.provisioning import ProvisioningService
     from shared.workflows.intake.outbox import Clock
+
+
+@dataclass(slots=True, kw_only=True)
+class Made:
+    """An entry that a worker has made where there was none: nothing told it whether that is still wanted.
+
+    Attributes:
+        etag: of it; ``None`` if the worker has made none.
+    """
+
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +75,12 @@ class OwnEntries:
         return wants.digest if settings_apart(wants.settings or {}, own_settings(entry)) is None else None
 
     async def open(
-        self, record: DeviceRecord, want: Wanted, entry: dict[str, Any] | None, leaves: Sequence[x509.Certificate]
+        self,
+        record: DeviceRecord,
+        want: Wanted,
+        entry: dict[str, Any] | None,
+        leaves: Sequence[x509.Certificate],
+        made: Made,
     ) -> str | None:
         """Have DPS let a device in with the certificates that it uses, if its entry is as it was seen.
 
@@ -71,6 +89,7 @@ class OwnEntries:
             want: what it wants of DPS.
             entry: as it was seen before the record was read.
             leaves: the certificates that it uses.
+            made: is told of an entry that is made.
 
         Returns:
             Which settings of its group the entry has now; ``None`` if it has none, or has others.
@@ -81,7 +100,7 @@ class OwnEntries:
         if want.own_entry:
             # One that somebody else has disabled stays so.
             as_it_is = entry is None or record.doors is Doors.SHUT or entry.get("provisioningStatus") != "disabled"
-            return await self._admit(record, entry, leaves, enabled=as_it_is and not want.entry_disabled)
+            return await self._admit(record, entry, leaves, made, enabled=as_it_is and not want.entry_disabled)
         if entry is None:
             return None  # its group decides
         if entry.get("provisioningStatus") == "disabled":
@@ -90,21 +109,35 @@ class OwnEntries:
             await self.provisioning.delete_enrollment(record.registration_id, etag=entry["etag"])
             return None
         if want.in_use and attestation_of(entry).kind is AttestationKind.CLIENT_CERTIFICATES:
-            return await self._admit(record, entry, leaves, enabled=True)
+            return await self._admit(record, entry, leaves, made, enabled=True)
         return record.entry_follows
+
+    async def take_back(self, record: DeviceRecord, made: Made) -> None:
+        """Delete an entry that was made too late: the device is to have none any more.
+
+        Args:
+            record: of the device, read after the entry was made.
+            made: the entry.
+        """
+        if made.etag is None or record.shut_out or wanted(record, self.clock()).own_entry:
+            return
+        with suppress(PreconditionFailed):  # whoever has written it since has seen it
+            await self.provisioning.delete_enrollment(record.registration_id, etag=made.etag)
+        made.etag = None
 
     async def _admit(
         self,
         record: DeviceRecord,
         entry: dict[str, Any] | None,
         leaves: Sequence[x509.Certificate],
+        made: Made,
         *,
         enabled: bool,
     ) -> str | None:
         wants, name = await self.given(record), record.registration_id
         renewed = entry is None or outdated(record, wants, self.clock())
         try:
-            await self.provisioning.admit_only(
+            written = await self.provisioning.admit_only(
                 name, entry, leaves, enabled=enabled, settings=wants.settings, renewed=renewed
             )
         except (Conflict, PreconditionFailed):
@@ -113,6 +146,10 @@ class OwnEntries:
             if not (renewed and wants.follows):
                 raise
             # DPS does not take them: a hub may be linked no more. What keeps a certificate out comes first.
-            await self.provisioning.admit_only(name, entry, leaves, enabled=enabled, settings=record.entry_settings)
-            return None if entry is None else record.entry_follows
+            written = await self.provisioning.admit_only(
+                name, entry, leaves, enabled=enabled, settings=record.entry_settings
+            )
+            renewed, wants = entry is None, UNKNOWN
+        if written is not None and (entry is None or entry["etag"] == made.etag):
+            made.etag = written["etag"]
         return wants.digest if renewed else record.entry_follows

@@ -11,6 +11,7 @@ the device registers again with its own certificate.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.entries import place_of
 from shared.domain.groups import GroupState
 from shared.domain.upkeep import pinned
+from shared.errors import PreconditionFailed
 from shared.workflows.devices.changes import change
 from shared.workflows.many import pages
 
@@ -77,16 +79,19 @@ class Takeovers:
         known = await self.devices.get(str(registration["registrationId"]).lower())
         if known is None or not _taken_over(known.record, group_id):
             return False
-        device = known.record
+        device, place = known.record, place_of(registration)
+        seen = await self.hubs.get(*place) if place is not None else None
         _log.critical(
             "%r was registered by the enrollment group %r, which is not its own", device.registration_id, group_id
         )
         pin = partial(pinned, group=group_id, at=self.clock())
         await change(self.devices, device.registration_id, pin, at=self.clock())
         await self.converger.converge(device.registration_id)  # from now on DPS takes its own certificates alone
-        await self.provisioning.delete_registration(device.registration_id)
-        if (place := place_of(registration)) is not None:
-            await self.hubs.delete(*place)
+        # The device itself may have registered since; whoever else has is looked at by the next sweep.
+        with suppress(PreconditionFailed):
+            await self.provisioning.delete_registration(device.registration_id, etag=registration.get("etag"))
+        if place is not None and seen is not None:
+            await self.hubs.delete_unchanged(place[0], seen)
         return True
 
 

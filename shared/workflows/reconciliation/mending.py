@@ -29,6 +29,7 @@ from shared.pki import names
 from shared.pki.stand_ins import stand_in
 from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.entry_changes import named
 from shared.workflows.devices.own_certificates import own_certificates
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.bundles import bundle_of
@@ -187,7 +188,7 @@ class Mending:
         if not attestation_of(entry).by_certificates:
             leaf = stand_in(str(entry["registrationId"]), self.clock())
             disabled["attestation"] = leaf_attestation(names.pem(leaf))
-        with _as_read(str(entry["registrationId"])):
+        with _as_read(named(str(entry["registrationId"]))):
             await self.provisioning.put_enrollment(disabled, etag=entry["etag"])
 
     # --- certificates ---
@@ -209,14 +210,16 @@ class Mending:
         record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
         if entry is None or record.in_use or record.unseen or record.shut_out:
             return
-        with _as_read(finding.subject):
+        with _as_read(named(finding.subject)):
             await self.provisioning.delete_enrollment(finding.subject, etag=entry["etag"])
 
     async def _give_back(self, finding: FindingRecord) -> None:
         """Have DPS and the hub take a device's own certificates alone, and forget who has registered it."""
-        await self._pin(finding)
         before = await self.provisioning.get_registration(finding.subject)
-        await self.provisioning.delete_registration(finding.subject)
+        await self._pin(finding)  # who registers after this is the device itself
+        if before is not None:
+            with _as_read(f"the registration of {finding.subject!r}"):
+                await self.provisioning.delete_registration(finding.subject, etag=before.get("etag"))
         if before is not None and await self.provisioning.get_registration(finding.subject) == before:
             raise Overtaken(f"DPS still has the registration of {finding.subject!r} that another group has made")
 
@@ -247,21 +250,29 @@ class Mending:
     async def _remove(self, finding: FindingRecord) -> None:
         """Remove a device that the ledger does not know; its entry stays, disabled: a group might let it in again.
 
-        Whoever orders it meanwhile enters it first: then it is theirs, and is left.
+        Whoever orders it meanwhile enters it first: then it is theirs, and is left. What was read before is not as it
+        was any more once it has registered.
         """
         entry = await self.provisioning.get_enrollment(finding.subject)
         registration = await self.provisioning.get_registration(finding.subject)
+        place = place_of(registration or {})
+        seen = await self.hubs.get(*place) if place is not None else None
         if await self.devices.get(finding.subject) is not None:
             return
         if entry is not None:
             await self._disable(entry)
         if registration is None:
             return
-        await self.provisioning.delete_registration(finding.subject)
-        place = place_of(registration)
+        with _as_read(f"the registration of {finding.subject!r}"):
+            await self.provisioning.delete_registration(finding.subject, etag=registration.get("etag"))
         # An entry may name the device id of a device of ours: that one's identity stays, and is compared with it.
-        if place is not None and await self.devices.owner_of(place[1]) in {None, finding.subject}:
-            await self.hubs.delete(*place)
+        if place is None or seen is None or await self.devices.owner_of(place[1]) not in {None, finding.subject}:
+            return
+        await self._delete_as_seen(place[0], seen)
+
+    async def _delete_as_seen(self, hub: str, seen: HubIdentity) -> None:
+        if not await self.hubs.delete_unchanged(hub, seen):
+            raise Overtaken(f"the identity {seen.device_id!r} in {hub} is being changed by others")
 
     # --- identities ---
 
@@ -269,9 +280,10 @@ class Mending:
         record = (await device_of(self.devices, finding.subject)).record
         thumbprints = (await own_certificates(self.devices, record)).written_to(None)
         if record.state in IN_ITS_HUB and record.assigned_hub and record.device_id and thumbprints:
+            # If this breaks off when it has made the identity, the sweep opens it: there is a note from here on.
+            await change(self.devices, finding.subject, to_be_followed, at=self.clock())
             await self.hubs.create(record.assigned_hub, record.device_id, thumbprints, reason=_BY_RECONCILIATION)
-        # Whoever has revoked it meanwhile wrote the record first: then this shuts what was made.
-        await self._follow(finding)
+        await self._follow(finding)  # it is opened as the record wants it by then
 
     async def _disable_identity(self, finding: FindingRecord) -> None:
         """Disable an identity that is not where the ledger has a device, as it was before that was looked at again."""
@@ -292,10 +304,12 @@ class Mending:
         return bool(await self.identities.differences(finding.where, seen.device_id, Budget()))
 
     async def _delete_identity(self, finding: FindingRecord) -> None:
-        record = (await device_of(self.devices, finding.subject)).record
-        device_id = finding.identity.device_id if finding.identity else record.device_id
-        if record.state is DeviceState.DELETED and device_id:
-            await self.hubs.delete(finding.where, device_id)
+        known = (await device_of(self.devices, finding.subject)).record
+        device_id = finding.identity.device_id if finding.identity else known.device_id
+        seen = await self.hubs.get(finding.where, device_id) if device_id else None
+        record = (await device_of(self.devices, finding.subject)).record  # after the identity was looked at
+        if record.state is DeviceState.DELETED and seen is not None:
+            await self._delete_as_seen(finding.where, seen)
         elif finding.identity is not None:
             await self._disable_identity(finding)
 
@@ -340,7 +354,7 @@ class Mending:
         settings = (await self.look.given(record)).settings
         if entry is None or record.entry_settings is None or settings is None:
             return None
-        with _as_read(finding.subject):
+        with _as_read(named(finding.subject)):
             await self.provisioning.put_enrollment(with_own_settings(entry, settings), etag=entry["etag"])
         return await self._to_register_again(record)
 
@@ -378,9 +392,9 @@ class Mending:
 
 
 @contextmanager
-def _as_read(registration_id: str) -> Iterator[None]:
-    """Write an individual enrollment under the ETag that it was read with: if others have changed it, say so."""
+def _as_read(what: str) -> Iterator[None]:
+    """Write something under the ETag that it was read with: if others have changed it, say so."""
     try:
         yield
     except PreconditionFailed as changed:
-        raise Overtaken(f"the individual enrollment {registration_id!r} is being changed by others") from changed
+        raise Overtaken(f"{what} is being changed by others") from changed

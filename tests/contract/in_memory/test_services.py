@@ -271,6 +271,21 @@ async def test_a_registration_record_is_deleted_and_the_identity_stays(place: Pl
     assert (await place.identity()).enabled
 
 
+async def test_a_registration_record_is_deleted_as_it_was_seen(place: Place) -> None:
+    """Whoever registers again has a record with another ETag; one that is gone may have had any."""
+    await place.register()
+    seen = await place.dps.get_registration(place.device)
+    assert seen is not None
+    await place.register()
+    with pytest.raises(PreconditionFailed):
+        await place.dps.delete_registration(place.device, etag=seen["etag"])
+    present = await place.dps.get_registration(place.device)
+    assert present is not None
+    await place.dps.delete_registration(place.device, etag=present["etag"])
+    await place.dps.delete_registration(place.device, etag=present["etag"])
+    assert await place.dps.get_registration(place.device) is None
+
+
 # --- identities of the hub ---
 
 
@@ -351,16 +366,28 @@ async def test_all_identities_of_a_hub_are_listed_in_pages(place: Place) -> None
 
 
 async def test_an_identity_is_made_once(place: Place) -> None:
-    """With one certificate, or with two, and enabled."""
+    """With one certificate, or with two, and disabled."""
     [thumbprint] = thumbprints(place.first)
     made = await place.hubs.create(place.hub, f"{place.device}-2", [thumbprint], reason=REASON)
     assert made == await place.identity(f"{place.device}-2")
-    assert (made.enabled, made.thumbprints, made.reason) == (True, frozenset({thumbprint}), REASON)
+    assert (made.enabled, made.thumbprints, made.reason) == (False, frozenset({thumbprint}), REASON)
     assert await place.hubs.create(place.hub, f"{place.device}-2", [thumbprint], reason=REASON) is None
     two = sorted(thumbprints(place.first, place.second))
     made = await place.hubs.create(place.hub, f"{place.device}-3", two, reason=REASON)
     assert made is not None
     assert made.thumbprints == set(two)
+
+
+async def test_an_identity_is_deleted_as_it_was_seen(place: Place) -> None:
+    await place.register()
+    seen = await place.identity()
+    shut = await place.hubs.shut_out(place.hub, place.device, reason=REASON)
+    assert shut is not None
+    assert not await place.hubs.delete_unchanged(place.hub, seen)
+    assert await place.identity() == shut
+    assert await place.hubs.delete_unchanged(place.hub, shut)
+    assert await place.hubs.get(place.hub, place.device) is None
+    assert await place.hubs.delete_unchanged(place.hub, shut), "what is gone needs no deleting"
 
 
 async def test_an_identity_takes_other_certificates_as_it_was_seen(place: Place) -> None:
@@ -475,6 +502,7 @@ async def test_many_are_shut_out_with_more_than_one_call(place: Place) -> None:
     ids = [*(f"nobody-{n:03}" for n in range(100)), place.device, *others[:1]]
     made = await place.hubs.create(place.hub, others[0], sorted(thumbprints(place.second)), reason=REASON)
     assert made is not None
+    assert await place.hubs.let_in(place.hub, made, reason=REASON) is not None
     assert await place.hubs.disable_many(place.hub, ids, reason=REASON) == 2
     for name in (place.device, others[0]):
         assert not (await place.identity(name)).enabled

@@ -388,7 +388,7 @@ async def test_a_registration_that_another_group_has_made_and_that_stays_is_not_
     )
 
 
-async def nothing(_registration_id: str) -> None:
+async def nothing(_registration_id: str, **_: Any) -> None:
     pass
 
 

@@ -1,0 +1,216 @@
+"""What is done about a finding, beside whatever else is asked for, ends as if one had come after the other.
+
+Or as if one had not come at all: its caller is told to try again, and the finding stays for the next pass.
+
+``PROVE=1`` (``make prove``) tries every finding that can be mended with every act.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared.contracts.messages import Queue
+from shared.domain.orders import LineState, OrderLine
+from shared.domain.treatments import FindingKind, Policy
+from shared.domain.words import RegisterBy
+from shared.errors import DeviceFactoryError
+from tests.world.acts import ALL_CALLS, MESSAGES
+from tests.world.auditor import audit
+from tests.world.drift import CAN_BE_MENDED, delete_identity, fleet_of
+from tests.world.prover import RUNS
+from tests.world.services import HUB
+from tests.world.world import DEVICE, GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from shared.domain.findings import FindingRecord
+    from tests.world.drift import Fleet, Plant
+
+DEEPER = os.environ.get("PROVE") == "1"
+
+ORDER = "order the device that was found"
+UNKNOWN = {
+    FindingKind.UNKNOWN_DEVICE,
+    FindingKind.ENROLLMENT_UNKNOWN,
+    FindingKind.ROGUE_CERTIFICATE,
+    FindingKind.IDENTITY_UNKNOWN,
+}
+"""Findings that may be about a device that the ledger does not know."""
+
+OF_GROUPS = {"group", "authority"}
+ENTRY = ("disable the entry", "put the entry", "delete the entry")
+ACTS = ("revoke", "hold", "delete", "renew", "disable", "enable", "boot", "expire", *ENTRY, "sweep")
+USUAL = {
+    ("delete_identity", "revoke"),
+    ("register_with_others", ORDER),
+    ("give_it_another_certificate", "delete the entry"),
+    ("let_another_in", "put the entry"),
+    ("make_identity", "revoke"),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Something differs, and has been found; something else is to be asked for.
+
+    Attributes:
+        requests: acts of before.
+        plant: makes the difference.
+        act: what is asked for.
+    """
+
+    requests: tuple[str, ...]
+    plant: Plant
+    act: str
+
+    async def begin(self) -> tuple[Fleet, FindingRecord]:
+        """Give a fleet in which neither was begun, and the finding."""
+        fleet = await fleet_of(*self.requests)
+        await self.plant(fleet)
+        found = (await fleet.look())[0]
+        if self.act == ORDER:
+            await _accept_order(fleet, found.identity.device_id if found.identity else found.subject)
+        elif self.act in MESSAGES and self.act not in fleet.world.asked:
+            fleet.world.ask(self.act, *MESSAGES[self.act])
+        await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
+        for host in fleet.world.hosts:
+            await host.services.epochs.check()
+        return fleet, found
+
+    def calls(self, fleet: Fleet, found: FindingRecord) -> dict[str, Coroutine[Any, Any, Any]]:
+        """Give what is to be done, by its name."""
+        act = ALL_CALLS[self.act](fleet.world) if self.act in ALL_CALLS else fleet.world.deliver(self.act)
+        return {"mend": fleet.reconciler.act(found.finding_id, Policy.MEND), self.act: act}
+
+
+async def _accept_order(fleet: Fleet, registration_id: str) -> None:
+    line = OrderLine(
+        order_id="o9",
+        line=0,
+        state=LineState.ORDERED,
+        requested_id=registration_id,
+        registration_id=registration_id,
+        enrollment_group=GROUP,
+        register_by=RegisterBy.SERVICE,
+        accepted_at=fleet.world.now,
+    )
+    await fleet.world.orders.insert_lines([line])
+    fleet.world.ask(ORDER, Queue.DEVICE_REGISTRATIONS, {"orderId": "o9", "line": 0})
+
+
+@dataclass(frozen=True)
+class End:
+    """How all ends: what the ledger and the services have, what a pass finds then, and what the auditor says."""
+
+    devices: tuple[object, ...]
+    entries: tuple[object, ...]
+    identities: tuple[object, ...]
+    registrations: tuple[str, ...]
+    found: tuple[str, ...]
+    faults: tuple[str, ...]
+
+    @classmethod
+    async def of(cls, fleet: Fleet) -> End:
+        """Let everything come to its rest, and look."""
+        world = fleet.world
+        await world.drain()
+        faults = [*(fault.partition(":")[0][:80] for fault in await audit(world)), *map(repr, world.bugs)]
+        entries = world.provisioning.enrollments.items()
+        return cls(
+            devices=tuple(
+                sorted(
+                    (name, each.state.value, each.disabled, each.own_entry) for name, each in world.records().items()
+                )
+            ),
+            entries=tuple(sorted((name, each["provisioningStatus"]) for name, each in entries)),
+            identities=tuple(sorted((place, each.enabled) for place, each in world.hubs.identities.items())),
+            registrations=tuple(sorted(world.provisioning.registrations)),
+            found=tuple(sorted(f"{each.kind.value} {each.subject}" for each in await fleet.look())),
+            faults=tuple(sorted(set(faults))),
+        )
+
+
+async def run(scene: Scene, first: str, step: int | None, *, alone: bool = False) -> tuple[End, int, list[str]]:
+    """Pause one before a step while the other runs to its end; give the end, its steps, and what ended unexpectedly."""
+    fleet, found = await scene.begin()
+    conductor, calls = fleet.world.conductor, scene.calls(fleet, found)
+    second = next(name for name in calls if name != first)
+    conductor.start(first, calls[first])
+    await conductor.advance(first, step)
+    if alone:
+        calls[second].close()
+    else:
+        conductor.start(second, calls[second])
+        await conductor.advance(second)
+        await conductor.advance(first)
+    ended = [conductor.outcome(name) for name in ([first] if alone else [first, second])]
+    expected = (DeviceFactoryError, ConnectionError, ExceptionGroup)
+    odd = [repr(each) for each in ended if each is not None and not isinstance(each, expected)]
+    RUNS["findings mended"] += 1
+    return await End.of(fleet), len(conductor.steps[first]), odd
+
+
+def scenes() -> list[tuple[str, Scene]]:
+    """Give scenes by their names."""
+    found = list[tuple[str, Scene]]()
+    for kind, requests, plant in CAN_BE_MENDED:
+        name = getattr(plant, "__name__", None) or plant.func.__name__  # type: ignore[attr-defined]
+        of_group = kind.value.startswith(tuple(OF_GROUPS))
+        acts = [*(("revoke", "hold", "renew", "boot") if of_group else ACTS), *([ORDER] if kind in UNKNOWN else [])]
+        found += [
+            (f"{kind.value}, {name}{len(found)}: {act}", Scene(requests, plant, act))
+            for act in acts
+            if DEEPER or (name, act) in USUAL
+        ]
+    return found
+
+
+@pytest.mark.parametrize("scene", [pytest.param(scene, id=name) for name, scene in scenes()])
+async def test_what_is_done_about_a_finding_beside_another_act_ends_as_if_one_had_come_after_the_other(
+    scene: Scene,
+) -> None:
+    names, faults, usual = ("mend", scene.act), list[str](), set[End]()
+    for first in names:
+        for alone in (True, False):
+            end, _, odd = await run(scene, first, None, alone=alone)
+            usual.add(end)
+            faults += odd
+    for first in names:
+        step, steps = 0, 0
+        while step <= steps:
+            end, steps, odd = await run(scene, first, step)
+            faults += odd
+            if end not in usual:
+                faults.append(f"{first} paused after {step} steps: {_apart(end, usual)}")
+            step += 1
+    assert faults == [], "\n".join(faults)
+
+
+async def test_an_identity_that_is_made_again_lets_the_device_in_although_its_maker_is_killed() -> None:
+    """It is made disabled, and opened as the record wants it: whoever goes on with what was left does so as well."""
+    scene, step, ends = Scene((), delete_identity, "boot"), 0, set[bool | None]()
+    while True:
+        fleet, found = await scene.begin()
+        conductor, calls = fleet.world.conductor, scene.calls(fleet, found)
+        calls.pop(scene.act).close()
+        conductor.start("mend", calls["mend"])
+        taken = await conductor.advance("mend", step)
+        if taken < step:
+            break
+        await conductor.kill("mend")
+        await fleet.world.drain()
+        made = fleet.world.hubs.identities.get((HUB, DEVICE))
+        ends.add(made.enabled if made else None)
+        step += 1
+    assert ends == {None, True}
+
+
+def _apart(end: End, usual: set[End]) -> list[str]:
+    """Give what differs from what is nearest."""
+    nearest = min(usual, key=lambda each: sum(a != b for a, b in zip(astuple(each), astuple(end), strict=True)))
+    return [f"{a} and not {b}" for a, b in zip(astuple(end), astuple(nearest), strict=True) if a != b]
