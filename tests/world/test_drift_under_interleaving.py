@@ -2,33 +2,35 @@
 
 Or as if one had not come at all: its caller is told to try again, and the finding stays for the next pass.
 
-``PROVE=1`` (``make prove``) tries every finding that can be mended with every act.
+``PROVE=1`` (``make prove``) tries every finding that can be mended or adopted with every act.
 """
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from shared.contracts.messages import Queue
+from shared.domain.groups import CaReferences
 from shared.domain.orders import LineState, OrderLine
-from shared.domain.treatments import FindingKind, Policy
+from shared.domain.treatments import TREATMENTS, FindingKind, Policy
 from shared.domain.words import RegisterBy
 from shared.errors import DeviceFactoryError
-from tests.world.acts import ALL_CALLS, MESSAGES
+from tests.world import groups_acts
+from tests.world.acts import ALL_CALLS
 from tests.world.auditor import audit
-from tests.world.drift import CAN_BE_MENDED, delete_identity, fleet_of
+from tests.world.drift import OTHERS, REPORTED, delete_identity, fleet_of, make_group
 from tests.world.prover import RUNS
 from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
-    from shared.domain.findings import FindingRecord
     from tests.world.drift import Fleet, Plant
 
 DEEPER = os.environ.get("PROVE") == "1"
@@ -42,7 +44,8 @@ UNKNOWN = {
 }
 """Findings that may be about a device that the ledger does not know."""
 
-OF_GROUPS = {"group", "authority"}
+OF_GROUPS = ("group", "authority")
+GROUP_ACTS = ("put", "update", "disable the group", "enable the group", "delete the group", "sweep the groups")
 ENTRY = ("disable the entry", "put the entry", "delete the entry")
 ACTS = ("revoke", "hold", "delete", "renew", "disable", "enable", "boot", "expire", *ENTRY, "sweep")
 USUAL = {
@@ -51,41 +54,88 @@ USUAL = {
     ("give_it_another_certificate", "delete the entry"),
     ("let_another_in", "put the entry"),
     ("make_identity", "revoke"),
+    ("disable_group", "enable the group"),
+    ("delete_group", "put"),
 }
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Something differs, and has been found; something else is to be asked for.
+_CALLS: Mapping[str, Callable[[Any], Coroutine[Any, Any, None]]] = {**ALL_CALLS, **groups_acts.CALLS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene(ABC):
+    """Something differs, and is seen to while something else is asked for.
+
+    Attributes:
+        act: what is asked for.
+    """
+
+    act: str
+
+    @property
+    @abstractmethod
+    def does(self) -> str:
+        """Name what sees to it."""
+
+    @abstractmethod
+    async def differing(self) -> tuple[Fleet, Coroutine[Any, Any, Any], str]:
+        """Give a fleet in which something differs, what is to see to it, and which device it is about."""
+
+    async def begin(self) -> tuple[Fleet, dict[str, Coroutine[Any, Any, Any]]]:
+        """Give a fleet in which neither was begun, and both, by their names."""
+        fleet, work, device_id = await self.differing()
+        by_call = _CALLS.get(self.act)
+        if self.act == ORDER:
+            await _accept_order(fleet, device_id)
+        elif by_call is None:
+            asked = groups_acts.message(fleet.world, self.act)
+            assert asked is not None
+            fleet.world.ask(self.act, *asked)
+        await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
+        for host in fleet.world.hosts:
+            await host.services.epochs.check()
+        return fleet, {self.does: work, self.act: by_call(fleet.world) if by_call else fleet.world.deliver(self.act)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Scene):
+    """A pass has found it.
 
     Attributes:
         requests: acts of before.
         plant: makes the difference.
-        act: what is asked for.
+        policy: what is done about it.
     """
 
-    requests: tuple[str, ...]
+    requests: tuple[str, ...] = ()
     plant: Plant
-    act: str
+    policy: Policy = Policy.MEND
 
-    async def begin(self) -> tuple[Fleet, FindingRecord]:
-        """Give a fleet in which neither was begun, and the finding."""
+    @property
+    def does(self) -> str:
+        return self.policy.value
+
+    async def differing(self) -> tuple[Fleet, Coroutine[Any, Any, Any], str]:
         fleet = await fleet_of(*self.requests)
         await self.plant(fleet)
         found = (await fleet.look())[0]
-        if self.act == ORDER:
-            await _accept_order(fleet, found.identity.device_id if found.identity else found.subject)
-        elif self.act in MESSAGES and self.act not in fleet.world.asked:
-            fleet.world.ask(self.act, *MESSAGES[self.act])
-        await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
-        for host in fleet.world.hosts:
-            await host.services.epochs.check()
-        return fleet, found
+        device_id = found.identity.device_id if found.identity else found.subject
+        return fleet, fleet.reconciler.act(found.finding_id, self.policy), device_id
 
-    def calls(self, fleet: Fleet, found: FindingRecord) -> dict[str, Coroutine[Any, Any, Any]]:
-        """Give what is to be done, by its name."""
-        act = ALL_CALLS[self.act](fleet.world) if self.act in ALL_CALLS else fleet.world.deliver(self.act)
-        return {"mend": fleet.reconciler.act(found.finding_id, Policy.MEND), self.act: act}
+
+@dataclass(frozen=True, kw_only=True)
+class TakenOver(Scene):
+    """A group with CAs of others has registered the device; a timer looks for such."""
+
+    does = "look for takeovers"
+
+    async def differing(self) -> tuple[Fleet, Coroutine[Any, Any, Any], str]:
+        fleet = await fleet_of()
+        await make_group(fleet, "other", ca_references=CaReferences(primary="theirs"))
+        of_others = {"enrollmentGroupId": "other", "status": "assigned", "assignedHub": HUB, "deviceId": DEVICE}
+        fleet.world.provisioning.register(DEVICE, **of_others)
+        fleet.world.hubs.enter(HUB, DEVICE, OTHERS)
+        return fleet, fleet.world.services.takeovers.sweep(), DEVICE
 
 
 async def _accept_order(fleet: Fleet, registration_id: str) -> None:
@@ -105,11 +155,16 @@ async def _accept_order(fleet: Fleet, registration_id: str) -> None:
 
 @dataclass(frozen=True)
 class End:
-    """How all ends: what the ledger and the services have, what a pass finds then, and what the auditor says."""
+    """How all ends: what the ledger and the services have, what a pass finds then, and what the auditor says.
+
+    Attributes:
+        let_in: by which hubs; an identity that is disabled lets nobody in, like one that is not there.
+    """
 
     devices: tuple[object, ...]
     entries: tuple[object, ...]
-    identities: tuple[object, ...]
+    let_in: tuple[object, ...]
+    groups: tuple[object, ...]
     registrations: tuple[str, ...]
     found: tuple[str, ...]
     faults: tuple[str, ...]
@@ -128,7 +183,10 @@ class End:
                 )
             ),
             entries=tuple(sorted((name, each["provisioningStatus"]) for name, each in entries)),
-            identities=tuple(sorted((place, each.enabled) for place, each in world.hubs.identities.items())),
+            let_in=tuple(sorted(place for place, each in world.hubs.identities.items() if each.enabled)),
+            groups=tuple(
+                sorted((name, each["provisioningStatus"]) for name, each in world.provisioning.groups.items())
+            ),
             registrations=tuple(sorted(world.provisioning.registrations)),
             found=tuple(sorted(f"{each.kind.value} {each.subject}" for each in await fleet.look())),
             faults=tuple(sorted(set(faults))),
@@ -137,8 +195,8 @@ class End:
 
 async def run(scene: Scene, first: str, step: int | None, *, alone: bool = False) -> tuple[End, int, list[str]]:
     """Pause one before a step while the other runs to its end; give the end, its steps, and what ended unexpectedly."""
-    fleet, found = await scene.begin()
-    conductor, calls = fleet.world.conductor, scene.calls(fleet, found)
+    fleet, calls = await scene.begin()
+    conductor = fleet.world.conductor
     second = next(name for name in calls if name != first)
     conductor.start(first, calls[first])
     await conductor.advance(first, step)
@@ -158,23 +216,32 @@ async def run(scene: Scene, first: str, step: int | None, *, alone: bool = False
 def scenes() -> list[tuple[str, Scene]]:
     """Give scenes by their names."""
     found = list[tuple[str, Scene]]()
-    for kind, requests, plant in CAN_BE_MENDED:
+    for kind, requests, plant in REPORTED:
         name = getattr(plant, "__name__", None) or plant.func.__name__  # type: ignore[attr-defined]
-        of_group = kind.value.startswith(tuple(OF_GROUPS))
-        acts = [*(("revoke", "hold", "renew", "boot") if of_group else ACTS), *([ORDER] if kind in UNKNOWN else [])]
+        acts: tuple[str, ...] = (*GROUP_ACTS, "renew", "boot") if kind.value.startswith(OF_GROUPS) else ACTS
+        acts += (ORDER,) if kind in UNKNOWN else ()
+        treatment = TREATMENTS[kind]
+        possible = {Policy.MEND: treatment.mending, Policy.ADOPT: treatment.adopting}
         found += [
-            (f"{kind.value}, {name}{len(found)}: {act}", Scene(requests, plant, act))
+            (
+                f"{policy.value} {kind.value}, {name}{len(found)}: {act}",
+                Found(requests=requests, plant=plant, act=act, policy=policy),
+            )
+            for policy, what in possible.items()
             for act in acts
-            if DEEPER or (name, act) in USUAL
+            if what is not None and (DEEPER or (name, act) in USUAL)
         ]
-    return found
+    # Who disables the device while its identity is removed is told that there is none, and it stays disabled.
+    meets_takeover = [act for act in ACTS if act != "disable"] if DEEPER else ["boot"]
+    taken_over = [(f"takeover: {act}", TakenOver(act=act)) for act in meets_takeover]
+    return [*found, *taken_over]
 
 
 @pytest.mark.parametrize("scene", [pytest.param(scene, id=name) for name, scene in scenes()])
 async def test_what_is_done_about_a_finding_beside_another_act_ends_as_if_one_had_come_after_the_other(
     scene: Scene,
 ) -> None:
-    names, faults, usual = ("mend", scene.act), list[str](), set[End]()
+    names, faults, usual = (scene.does, scene.act), list[str](), set[End]()
     for first in names:
         for alone in (True, False):
             end, _, odd = await run(scene, first, None, alone=alone)
@@ -193,10 +260,10 @@ async def test_what_is_done_about_a_finding_beside_another_act_ends_as_if_one_ha
 
 async def test_an_identity_that_is_made_again_lets_the_device_in_although_its_maker_is_killed() -> None:
     """It is made disabled, and opened as the record wants it: whoever goes on with what was left does so as well."""
-    scene, step, ends = Scene((), delete_identity, "boot"), 0, set[bool | None]()
+    scene, step, ends = Found(plant=delete_identity, act="boot"), 0, set[bool | None]()
     while True:
-        fleet, found = await scene.begin()
-        conductor, calls = fleet.world.conductor, scene.calls(fleet, found)
+        fleet, calls = await scene.begin()
+        conductor = fleet.world.conductor
         calls.pop(scene.act).close()
         conductor.start("mend", calls["mend"])
         taken = await conductor.advance("mend", step)

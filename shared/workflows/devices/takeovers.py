@@ -11,7 +11,6 @@ the device registers again with its own certificate.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -81,15 +80,19 @@ class Takeovers:
             return False
         device, place = known.record, place_of(registration)
         seen = await self.hubs.get(*place) if place is not None else None
+        present = await self.provisioning.get_registration(device.registration_id) or {}
+        if place_of(present) != place or str(present.get("enrollmentGroupId") or group_id).lower() != group_id.lower():
+            return False  # it has registered since; whoever that was is looked at by the next sweep
         _log.critical(
             "%r was registered by the enrollment group %r, which is not its own", device.registration_id, group_id
         )
         pin = partial(pinned, group=group_id, at=self.clock())
         await change(self.devices, device.registration_id, pin, at=self.clock())
         await self.converger.converge(device.registration_id)  # from now on DPS takes its own certificates alone
-        # The device itself may have registered since; whoever else has is looked at by the next sweep.
-        with suppress(PreconditionFailed):
-            await self.provisioning.delete_registration(device.registration_id, etag=registration.get("etag"))
+        try:
+            await self.provisioning.delete_registration(device.registration_id, etag=present.get("etag"))
+        except PreconditionFailed:
+            return True  # by now the device has registered itself
         if place is not None and seen is not None:
             await self.hubs.delete_unchanged(place[0], seen)
         return True

@@ -360,6 +360,8 @@ class Mending:
 
     async def _take_settings(self, finding: FindingRecord) -> None:
         known = await device_of(self.devices, finding.subject)
+        if known.record.entry_change is not None:
+            raise Overtaken(f"{named(finding.subject)} is being changed by others")
         entry = await self.provisioning.get_enrollment(finding.subject)
         if entry is None:
             return

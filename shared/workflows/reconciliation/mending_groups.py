@@ -1,7 +1,8 @@
 """Makes DPS follow the ledger where a group differs, or the ledger follow DPS: in what was found, and in nothing else.
 
 What the ledger takes over is asked for like anything else about a group: it is entered into the record in one guarded
-write, under what was read of the entry before, and what would be refused over HTTP is refused here.
+write, and what would be refused over HTTP is refused here. The record is replaced as it was before the entry was looked
+at: whoever asks for something meanwhile is to have it.
 """
 
 from __future__ import annotations
@@ -133,16 +134,16 @@ class GroupMending:
 
     async def take_as_deleted(self, finding: FindingRecord) -> None:
         """Take over that DPS does not have a group."""
-        entry = await self.provisioning.get_group(finding.subject)
         known = await self._at_rest(finding)
+        entry = await self.provisioning.get_group(finding.subject)
         if entry is not None:
             raise Conflict.because(f"DPS has the enrollment group {finding.subject!r} again", field="id")
         await self._replace(known, known.record.changed(state=GroupState.DELETED, updated_at=self.clock()))
 
     async def take_status(self, finding: FindingRecord) -> None:
         """Take over a status as if it had been asked for: what is refused then is refused here, and it is told."""
-        entry = await self._entry(finding)
         known = await self._at_rest(finding)
+        entry = await self._entry(finding)
         record, now = known.record, self.clock()
         state = GroupState.DISABLED if entry.get(STATUS) == "disabled" else GroupState.ENABLED
         if record.state not in _THERE or record.state is state:
@@ -162,8 +163,8 @@ class GroupMending:
 
     async def take_settings(self, finding: FindingRecord) -> None:
         """Take over the settings alone: the status is another finding's."""
-        entry = await self._entry(finding)
         known = await self._at_rest(finding)
+        entry = await self._entry(finding)
         taken = known.record.changed(entry_settings=kept_settings(entry), updated_at=self.clock())
         await self._replace(known, taken)
 
