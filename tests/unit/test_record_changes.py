@@ -9,12 +9,12 @@ import pytest
 
 from shared.domain.audit_entries import AuditedAct
 from shared.domain.devices import DeviceRecord
-from shared.domain.entry_changes import decided, followed, wish_of
+from shared.domain.entry_changes import decided, followed, wish_of, withdrawn
 from shared.domain.entry_wishes import EntryChange
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import LineCounts, OrderRecord, OrderState, completed, cut
 from shared.domain.requests import Delivery, RequestRecord, RequestState, Wait, done, rejected
-from shared.domain.upkeep import switched
+from shared.domain.upkeep import pinned, switched
 from shared.domain.words import DeviceState
 
 if TYPE_CHECKING:
@@ -108,3 +108,21 @@ def test_a_request_that_has_ended_waits_for_nothing_and_nobody_is_at_it(
     assert (after.state, after.reasons, after.rejection_id, after.ended_at) == (state, reasons, rejection, LATER)
     assert (after.wait, after.at_work) == (None, ())
     assert done(LATER)(after) is after
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_who_pins_a_device_to_its_certificates_drops_nothing_of_its_entry_but_that_there_is_to_be_none(
+    *, gone: bool
+) -> None:
+    """What an operator is asking for comes about; if DPS refuses it, the device keeps its own entry all the same."""
+    record = DeviceRecord(registration_id="press", state=DeviceState.REGISTERED, order_id="o", updated_at=NOW)
+    wish = wish_of(record).changed(own_entry=not gone, entry_settings={"iotHubs": ["hub-1"]} if not gone else {})
+    asked = decided(record, EntryChange(by="act", gone=gone), wish)
+    after = pinned(asked, group="others", at=LATER)
+    assert (after.own_entry, after.generation) == (True, asked.generation + 1)
+    assert after.entry_settings == wish.entry_settings
+    if gone:
+        assert after.entry_change is None
+        return
+    assert after.entry_change is not None
+    assert withdrawn(after, "act").own_entry

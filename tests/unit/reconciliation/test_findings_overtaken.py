@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.domain.entry_wishes import EntryChange
 from shared.domain.findings import Difference, FindingRecord, FindingState, SubjectKind
 from shared.domain.passes import ReconciliationState
 from shared.domain.treatments import FindingKind, Policy
@@ -252,6 +253,20 @@ async def test_an_entry_that_is_gone_since_is_not_made_of_its_settings(policy: P
     await outcome(fleet, finding, policy)
     assert DEVICE not in fleet.world.provisioning.enrollments
     assert fleet.world.record() == before
+
+
+async def test_settings_are_not_adopted_while_somebody_asks_for_others() -> None:
+    """The entry has not got yet what was asked for, and the record would lose it."""
+    fleet, finding = await found(change_allocation)
+    known = await fleet.world.devices.get(DEVICE)
+    assert known is not None
+    asked = known.record.changed(entry_change=EntryChange(by="act"))
+    await fleet.world.devices.replace(known, asked)
+    said = await outcome(fleet, finding, Policy.ADOPT)
+    assert said == f"the individual enrollment '{DEVICE}' is being changed by others"
+    record = fleet.world.record()
+    assert record is not None
+    assert (record.entry_settings, record.entry_change) == (asked.entry_settings, asked.entry_change)
 
 
 @pytest.mark.long
