@@ -8,6 +8,7 @@ Or as if one had not come at all: its caller is told to try again, and the findi
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,49 @@ USUAL = {
 }
 
 
+def _switch_identity(*, enabled: bool) -> Plant:
+    async def switch(fleet: Fleet) -> None:
+        for (hub, device_id), each in [*fleet.world.hubs.identities.items()]:
+            kept = {"authentication": each.authentication, "enabled": enabled}
+            fleet.world.hubs.enter(hub, device_id, *each.thumbprints, **kept)  # type: ignore[arg-type]
+
+    return switch
+
+
+def _change_entries(**changes: Any) -> Plant:
+    async def change(fleet: Fleet) -> None:
+        entries = fleet.world.provisioning.enrollments
+        for name, each in [*entries.items()]:
+            fleet.world.provisioning.writes += 1
+            entries[name] = {**each, **changes, "etag": f'"{fleet.world.provisioning.writes}"'}
+
+    return change
+
+
+async def _delete_identities(fleet: Fleet) -> None:
+    fleet.world.hubs.identities.clear()
+
+
+async def _delete_entries(fleet: Fleet) -> None:
+    fleet.world.provisioning.enrollments.clear()
+
+
+async def _give_another_certificate(fleet: Fleet) -> None:
+    for (hub, device_id), each in [*fleet.world.hubs.identities.items()]:
+        fleet.world.hubs.enter(hub, device_id, "AB" * 32, enabled=each.enabled)
+
+
+IN_THE_PORTAL: Mapping[str, Plant] = {
+    "disable the identity in the portal": _switch_identity(enabled=False),
+    "enable the identity in the portal": _switch_identity(enabled=True),
+    "delete the identity in the portal": _delete_identities,
+    "give the identity another certificate": _give_another_certificate,
+    "disable the entry in the portal": _change_entries(provisioningStatus="disabled"),
+    "enable the entry in the portal": _change_entries(provisioningStatus="enabled"),
+    "delete the entry in the portal": _delete_entries,
+}
+"""What somebody does past the app; each is one step of a service."""
+
 _CALLS: Mapping[str, Callable[[Any], Coroutine[Any, Any, None]]] = {**ALL_CALLS, **groups_acts.CALLS}
 
 
@@ -84,16 +128,18 @@ class Scene(ABC):
     async def begin(self) -> tuple[Fleet, dict[str, Coroutine[Any, Any, Any]]]:
         """Give a fleet in which neither was begun, and both, by their names."""
         fleet, work, device_id = await self.differing()
-        by_call = _CALLS.get(self.act)
+        by_call, by_hand = _CALLS.get(self.act), IN_THE_PORTAL.get(self.act)
         if self.act == ORDER:
             await _accept_order(fleet, device_id)
-        elif by_call is None:
+        elif by_call is None and by_hand is None:
             asked = groups_acts.message(fleet.world, self.act)
             assert asked is not None
             fleet.world.ask(self.act, *asked)
         await fleet.reconciler.check_ledger()  # what was seen of it holds for seconds, and is not a step of theirs
         for host in fleet.world.hosts:
             await host.services.epochs.check()
+        if by_hand is not None:
+            return fleet, {self.does: work, self.act: by_hand(fleet)}  # type: ignore[dict-item]
         return fleet, {self.does: work, self.act: by_call(fleet.world) if by_call else fleet.world.deliver(self.act)}
 
 
@@ -174,7 +220,7 @@ class End:
         """Let everything come to its rest, and look."""
         world = fleet.world
         await world.drain()
-        faults = [*(fault.partition(":")[0][:80] for fault in await audit(world)), *map(repr, world.bugs)]
+        said = [*(fault.partition(":")[0][:80] for fault in await audit(world)), *map(repr, world.bugs)]
         entries = world.provisioning.enrollments.items()
         return cls(
             devices=tuple(
@@ -189,7 +235,7 @@ class End:
             ),
             registrations=tuple(sorted(world.provisioning.registrations)),
             found=tuple(sorted(f"{each.kind.value} {each.subject}" for each in await fleet.look())),
-            faults=tuple(sorted(set(faults))),
+            faults=tuple(sorted({re.sub(r"[0-9a-f]{40}", "a certificate", each) for each in said})),
         )
 
 
@@ -220,6 +266,7 @@ def scenes() -> list[tuple[str, Scene]]:
         name = getattr(plant, "__name__", None) or plant.func.__name__  # type: ignore[attr-defined]
         acts: tuple[str, ...] = (*GROUP_ACTS, "renew", "boot") if kind.value.startswith(OF_GROUPS) else ACTS
         acts += (ORDER,) if kind in UNKNOWN else ()
+        acts += () if kind.value.startswith(OF_GROUPS) else tuple(IN_THE_PORTAL)
         treatment = TREATMENTS[kind]
         possible = {Policy.MEND: treatment.mending, Policy.ADOPT: treatment.adopting}
         found += [

@@ -261,14 +261,12 @@ class Mending:
             return
         if entry is not None:
             await self._disable(entry)
-        if registration is None:
-            return
-        with _as_read(f"the registration of {finding.subject!r}"):
-            await self.provisioning.delete_registration(finding.subject, etag=registration.get("etag"))
         # An entry may name the device id of a device of ours: that one's identity stays, and is compared with it.
-        if place is None or seen is None or await self.devices.owner_of(place[1]) not in {None, finding.subject}:
-            return
-        await self._delete_as_seen(place[0], seen)
+        if place and seen is not None and await self.devices.owner_of(place[1]) in {None, finding.subject}:
+            await self._delete_as_seen(place[0], seen)
+        if registration is not None:  # by which the identity is found again, so it goes last
+            with _as_read(f"the registration of {finding.subject!r}"):
+                await self.provisioning.delete_registration(finding.subject, etag=registration.get("etag"))
 
     async def _delete_as_seen(self, hub: str, seen: HubIdentity) -> None:
         if not await self.hubs.delete_unchanged(hub, seen):
