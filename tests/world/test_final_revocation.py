@@ -114,7 +114,7 @@ def scenes() -> list[tuple[str, tuple[str, ...]]]:
         *few,
         *((other, "boot") for other in OTHERS[:5]),
         *combinations(OTHERS[:6], 2),
-        *((other, "sweep") for other in ("reinstate", "boot")),
+        ("boot", "sweep"),
     ]
     with_boot = [] if DEEPER else [("issued", ("revoke", other, "boot")) for other in ("hold", "enable")]
     return with_boot + [(name, ("revoke", *others)) for name in BEGINNINGS for others in (many if DEEPER else few)]
