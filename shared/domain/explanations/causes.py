@@ -70,7 +70,7 @@ RULES: Sequence[Rule] = (
     Rule("hubUnavailable", _UNKNOWN, hub.hub_unseen(Blind.UNAVAILABLE), record.look_at_services),
     # What was asked for, and what it is about to become.
     Rule("requestSetAside", _FAULT, request.set_aside, request.replay),
-    Rule("requestStuck", _FAULT, request.request_stuck, request.see_request),
+    Rule("requestStuck", _FAULT, request.request_stuck, request.unstick),
     Rule("beingFollowed", _WAITING, record.being_followed, record.wait),
     Rule("requestRejected", Kind.DUE, request.rejected, request.close),
     Rule("expiresSoon", Kind.DUE, record.expires_soon, record.renew),

@@ -240,7 +240,7 @@ def expires_soon(seen: Seen) -> str | None:
     last = latest(seen.device)
     if last is None or seen.device.state not in IN_ITS_HUB or seen.device.next_certificate is not None:
         return None
-    if last.not_after - seen.now > seen.warning:
+    if last.not_after - seen.now > seen.warning or last.not_after <= seen.now:
         return None
     return f"its certificate {last.serial_number} ends on {day(last.not_after)}"
 

@@ -9,6 +9,7 @@ from shared.domain.rejections import RejectionKind
 
 if TYPE_CHECKING:
     from shared.domain.rejections import RejectionRecord
+    from shared.domain.requests import RequestRecord, Wait
 
 
 def set_aside(seen: Seen) -> str | None:
@@ -56,28 +57,44 @@ def close(seen: Seen) -> Remedy:
 
 def request_stuck(seen: Seen) -> str | None:
     """A request about it waits for somebody."""
-    for each in seen.requests:
-        if each.wait is not None and each.wait.next_try is None:
-            since = day(each.wait.since)
-            return f"the request {each.request_id!r} waits since {since}, until somebody acts: {each.wait.what}"
-    return None
+    found = _waiting(seen, by_itself=False)
+    if found is None:
+        return None
+    request, wait = found
+    return f"the request {request.request_id!r} waits since {day(wait.since)}, until somebody acts: {wait.what}"
 
 
-def see_request(seen: Seen) -> Remedy:
-    """Look at the request."""
-    waiting = next((each for each in seen.requests if each.wait is not None), None)
-    if waiting is not None and waiting.rejection_id and waiting.wait and waiting.wait.next_try is None:
+def unstick(seen: Seen) -> Remedy:
+    """Do what the request waits for."""
+    found = _waiting(seen, by_itself=False)
+    if found is not None and found[0].rejection_id:
         return Remedy(
             "Mend what it waits for, and have its message carried out again.",
-            Call("POST", f"/api/rejections/{waiting.rejection_id}/replay"),
+            Call("POST", f"/api/rejections/{found[0].rejection_id}/replay"),
         )
-    path = f"/api/requests/{waiting.request_id}?kind={waiting.kind}" if waiting else "/api/requests"
-    return Remedy("It goes on by itself. The request says what it waits for.", Call("GET", path))
+    return Remedy("Do what it waits for, which the request says.", _shown(found))
 
 
 def request_waits(seen: Seen) -> str | None:
     """A request about it goes on later."""
-    for each in seen.requests:
-        if each.wait is not None:
-            return f"the request {each.request_id!r} waits since {day(each.wait.since)}: {each.wait.what}"
-    return None
+    found = _waiting(seen, by_itself=True)
+    if found is None:
+        return None
+    request, wait = found
+    return f"the request {request.request_id!r} waits since {day(wait.since)}: {wait.what}"
+
+
+def see_request(seen: Seen) -> Remedy:
+    """Look at the request."""
+    return Remedy("It goes on by itself. The request says what it waits for.", _shown(_waiting(seen, by_itself=True)))
+
+
+def _waiting(seen: Seen, *, by_itself: bool) -> tuple[RequestRecord, Wait] | None:
+    """Give the first request that goes on by itself, or of those that do not."""
+    waits = ((each, each.wait) for each in seen.requests if each.wait is not None)
+    return next((found for found in waits if (found[1].next_try is not None) == by_itself), None)
+
+
+def _shown(found: tuple[RequestRecord, Wait] | None) -> Call:
+    path = f"/api/requests/{found[0].request_id}?kind={found[0].kind}" if found else "/api/requests"
+    return Call("GET", path)
