@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, UnderWay
 from shared.workflows.devices.changes import change
 from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, registered, renewing
+
+if TYPE_CHECKING:
+    from shared.ports.hubs import HubIdentity
 
 
 async def device(state: DeviceState = DeviceState.REGISTERED, hub: str | None = HUB) -> DeviceScene:
@@ -215,11 +219,11 @@ async def test_a_deletion_whose_answer_is_lost_is_looked_up(
     """Gone is gone. What is there yet, or can't be looked up, is told as it failed; and so is what the hub has said."""
     scene = await device()
     assign(scene, HUB)
-    delete, get = scene.hubs.delete, scene.hubs.get
+    delete, get = scene.hubs.delete_unchanged, scene.hubs.get
 
-    async def without_answer(hub: str, device_id: str) -> None:
+    async def without_answer(hub: str, seen: HubIdentity) -> bool:
         if is_gone:
-            await delete(hub, device_id)
+            await delete(hub, seen)
         if not answers:
             monkeypatch.setattr(scene.hubs, "get", unreachable)
         raise error
@@ -227,7 +231,7 @@ async def test_a_deletion_whose_answer_is_lost_is_looked_up(
     async def unreachable(hub: str, device_id: str) -> None:
         raise OSError(f"{hub} can't be reached for {device_id}")
 
-    monkeypatch.setattr(scene.hubs, "delete", without_answer)
+    monkeypatch.setattr(scene.hubs, "delete_unchanged", without_answer)
     if raised is None:
         await scene.identities.delete("press")
     else:

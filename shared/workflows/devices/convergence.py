@@ -299,8 +299,10 @@ class DeviceConverger:
         if own_place(known.record) != own_place(before):
             await self.hub_doors.shut(known.record, want.reason)
         if want.deleted:
-            await self.provisioning.delete_registration(known.record.registration_id)
             await self.hub_doors.remove(known.record)
+            if registration is not None:  # as it was before that has looked at the record again
+                name, etag = known.record.registration_id, registration.get("etag")
+                await self.provisioning.delete_registration(name, etag=etag)
         return known, [each for each in (own_place(before), place_of(registration or {})) if each is not None]
 
     def _told_by(self, authorities: Iterable[str]) -> Iterator[ClosedDoor]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.doors import ClosedDoor, Door
 from shared.errors import Overtaken
+from shared.ledger.table import Stale
 from shared.workflows.many import gathered
 
 if TYPE_CHECKING:
@@ -53,9 +54,17 @@ class HubDoors:
             await self.hubs.shut_out(*place, reason=reason)
 
     async def remove(self, record: DeviceRecord) -> None:
-        """Delete the identity in a device's own hub."""
-        if (place := own_place(record)) is not None:
-            await self.hubs.delete(*place)
+        """Delete the identity in a deleted device's own hub, as it was before the record is looked at again.
+
+        Raises:
+            Stale: the record has changed, as that of a device that is ordered anew has, or the identity has.
+        """
+        place = own_place(record)
+        seen = await self.hubs.get(*place) if place is not None else None
+        if not await self._still_wanted(record):
+            raise Stale(record.registration_id)
+        if place is not None and seen is not None and not await self.hubs.delete_unchanged(place[0], seen):
+            raise Stale(record.registration_id)
 
     async def check_shut(self, record: DeviceRecord) -> list[ClosedDoor]:
         """Read back that a device's own hub keeps it out: acknowledged is not done.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from shared import acting
 from shared.contracts.answers_devices import Identity
 from shared.domain import upkeep
-from shared.errors import Conflict, DeviceFactoryError, NotFound
+from shared.errors import Conflict, DeviceFactoryError, NotFound, Overtaken
 from shared.workflows.devices.changes import change, device_of
+from shared.workflows.devices.hub_doors import own_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,26 +75,37 @@ class DeviceIdentities:
         """Delete a device's identity, if there is one; registering again makes a new one.
 
         Nobody carries it on: the device may have another identity by then. So if the hub did not say what became of it,
-        that is looked up.
+        that is looked up. It is read before the record, and deleted as it was read: who shuts the device out, or orders
+        it anew, writes it after the record.
 
         Raises:
             NotFound: the device does not exist, or it is in no hub.
             Conflict: the identity keeps a device out that is revoked.
+            Overtaken: somebody else has changed the device or its identity meanwhile.
         """
-        device, hub, device_id = await self._located(registration_id)
+        before, hub, device_id = await self._located(registration_id)
+        seen = await self.hubs.get(hub, device_id)
+        device = (await device_of(self.devices, registration_id)).record
         if device.shut_out:
             raise Conflict.because(
                 f"{registration_id!r} is {device.state}, and its disabled identity keeps it out of {hub}; delete the "
                 "device to have it removed",
                 field="registrationId",
             )
+        if (device.generation, own_place(device)) != (before.generation, own_place(before)):
+            raise _changed(hub, device_id)
+        if seen is None:
+            return
         try:
-            await self.hubs.delete(hub, device_id)
+            is_gone = await self.hubs.delete_unchanged(hub, seen)
         except DeviceFactoryError:
             raise  # the hub has said so
         except Exception:
             if not await self._is_gone(hub, device_id):
                 raise
+        else:
+            if not is_gone:
+                raise _changed(hub, device_id)
 
     async def _is_gone(self, hub: str, device_id: str) -> bool:
         """Tell whether a hub has no identity; not if it can't be reached."""
@@ -127,6 +139,10 @@ class DeviceIdentities:
                 field="registrationId",
             )
         return device, device.assigned_hub, device.device_id
+
+
+def _changed(hub: str, device_id: str) -> Overtaken:
+    return Overtaken(f"the identity {device_id!r} in {hub} is being changed by others")
 
 
 def _described(device: DeviceRecord, hub: str, identity: HubIdentity | None) -> Identity:
