@@ -318,7 +318,7 @@ async def test_a_request_whose_message_is_set_aside_and_closed_is_refused(log: L
     following = FollowedRequests(requests=log.requests, orders=orders, clock=lambda: NOW)
     data = {"requestId": "r-1", "registrationId": "press-1"}
     await following.waits(Queue.REVOCATION_REQUESTS, data, "an operator", next_try=None, rejection_id="x")
-    await following.closed(Queue.REVOCATION_REQUESTS, data, "done by hand")
+    await following.closed(Queue.REVOCATION_REQUESTS, data, "done by hand", "x")
     [entry] = await log.found(device="press-1")
     assert (entry.action, entry.outcome, entry.reason, entry.actor.id) == (
         "revoke",

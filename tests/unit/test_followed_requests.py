@@ -141,10 +141,23 @@ async def test_what_is_set_aside_waits_for_an_operator_and_ends_when_it_is_close
     await scene.following.waits(RENEWALS, MESSAGE, what, next_try=None, rejection_id="2026-03-01-1")
     shown = await scene.shown()
     assert (shown["waitingFor"], shown["nextTry"], shown["rejectionId"]) == (what, None, "2026-03-01-1")
-    await scene.following.closed(RENEWALS, MESSAGE, "mended by hand")
+    await scene.following.closed(RENEWALS, MESSAGE, "mended by hand", "2026-03-01-1")
     shown = await scene.shown()
     assert (shown["state"], shown["rejectionId"]) == ("rejected", "2026-03-01-1")
     assert shown["reasons"] == ({"field": "", "message": "it was set aside and closed: mended by hand"},)
+
+
+async def test_a_request_that_does_not_wait_for_the_message_that_is_closed_goes_on() -> None:
+    """It was sent once more, and waits for its device by now, or that message was set aside as well."""
+    scene = Scene()
+    await scene.submit()
+    await scene.following.waits(RENEWALS, MESSAGE, "an operator", next_try=None, rejection_id="2026-03-01-1")
+    await scene.following.waits(RENEWALS, MESSAGE, "its device", next_try=NOW)
+    await scene.following.closed(RENEWALS, MESSAGE, "it was sent again", "2026-03-01-1")
+    assert (await scene.shown())["state"] == "waiting"
+    await scene.following.waits(RENEWALS, MESSAGE, "an operator", next_try=None, rejection_id="2026-03-01-2")
+    await scene.following.closed(RENEWALS, MESSAGE, "it was sent again", "2026-03-01-1")
+    assert (await scene.shown())["state"] == "waiting"
 
 
 async def test_an_id_that_several_kinds_have_needs_its_kind() -> None:

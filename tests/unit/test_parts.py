@@ -128,7 +128,7 @@ async def test_a_part_that_is_set_aside_is_an_operator_s_and_ends_when_it_is_clo
     assert str(deferred.value) == (
         "an operator: what it asks for 1 of 3 devices is set aside as rejections, to be replayed or closed"
     )
-    await following(scene).closed(KIND, message, "the device is scrapped")
+    await following(scene).closed(KIND, message, "the device is scrapped", "2026-03-01-a")
     await scene.revocations.carry_out(WANTED)
     assert await shown(scene) == ("done", {"queued": 3, "done": 2, "failed": 1})
 
@@ -139,7 +139,7 @@ async def test_a_message_that_is_not_a_part_says_nothing_of_one() -> None:
     await deliver(scene)
     forged = {**parts(scene)["press"], "part": "0" * 64}
     await following(scene).waits(KIND, forged, "an operator", next_try=None, rejection_id="2026-03-01-a")
-    await following(scene).closed(KIND, forged, "no")
+    await following(scene).closed(KIND, forged, "no", "2026-03-01-a")
     with pytest.raises(NotAuthentic):
         await scene.revocations.carry_out(revocation_request(forged))
     await deliver(scene)

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared import tracing
+from shared.contracts.devices import RenewalRequest
 from shared.contracts.messages import Queue, command
 from shared.contracts.orders import DeviceOrder, DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.orders import LineState, OrderLine, OrderRecord, OrderState
 from shared.domain.rejections import RejectionState
+from shared.domain.requests import RequestState
 from shared.domain.words import RegisterBy
 from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.orders import Orders
 from shared.ledger.rejections import Filters
+from shared.workflows.intake.following import FollowedRequests
 from shared.workflows.intake.outbox import Outbox
 from shared.workflows.intake.rejections import ReceivedMessage
+from shared.workflows.intake.requests import submit
 from tests.pki.hierarchy import NOW
 from tests.unit.fakes import FakeQueues, FakeTable, Killed
 from tests.unit.rejecting import rejecting
@@ -418,6 +422,31 @@ async def test_a_closed_rejection_is_not_replayed_and_says_why() -> None:
     await kept.subject.replay(second)
     with pytest.raises(Conflict, match=f"'{second}' is replayed; close an open one"):
         await kept.subject.close(second, "too late")
+
+
+async def test_who_closes_once_more_ends_the_request_that_a_killed_worker_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would wait for an operator for ever, and the request of many that it is a part of with it."""
+    kept = Kept()
+    following = kept.subject.following
+    request = RenewalRequest(request_id="r-1", registration_id="press")
+    await submit(following.requests, kept.subject.outbox, Queue.RENEWAL_REQUESTS, request, lambda: kept.now)
+    body = b'{"requestId": "r-1", "registrationId": "press"}'
+    message = ReceivedMessage(queue=Queue.RENEWAL_REQUESTS, message_id="message-1", body=body, received=NOW)
+    identifier = await kept.subject.record_poison(message)
+
+    async def killed(*_of_it: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(FollowedRequests, "closed", killed)
+        with pytest.raises(Killed):
+            await kept.subject.close(identifier, "scrapped")
+    assert (await following.describe("r-1", None)).state is RequestState.WAITING
+    closed = await kept.subject.close(identifier, "scrapped indeed")
+    assert closed.comment == "scrapped"
+    assert (await following.describe("r-1", None)).state is RequestState.REJECTED
 
 
 async def test_a_rejection_that_is_not_there_is_said_to_not_exist() -> None:

@@ -217,10 +217,10 @@ class FollowedRequests:
                 )
             )
 
-    async def closed(self, kind: Queue, data: Any, comment: str) -> None:
-        """Enter that a request whose message was set aside will not be carried out."""
+    async def closed(self, kind: Queue, data: Any, comment: str, rejection_id: str) -> None:
+        """Enter that a request whose message was set aside will not be carried out, if it waits for that message."""
         known = await self._request_of(kind, data)
-        if known is not None and known.state is RequestState.WAITING:
+        if known is not None and known.is_set_aside and known.rejection_id == rejection_id:
             reasons = Rejected.because(f"it was set aside and closed: {comment}").documented()
             await self.requests.given_up(known, reasons[0]["message"])
             await self.requests.enter(known, rejected(self.clock(), reasons, known.rejection_id))

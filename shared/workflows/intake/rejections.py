@@ -237,14 +237,15 @@ class RejectedMessages:
             Conflict: it was replayed, or is being replayed.
         """
         known = await self._get(identifier)
-        if known.record.state is RejectionState.CLOSED:
-            return _described(known.record)
-        if known.record.state is not RejectionState.OPEN:
-            raise Conflict.because(f"{identifier!r} is {known.record.state}; close an open one", field="id")
-        closed = known.record.changed(state=RejectionState.CLOSED, closed_at=self.clock(), comment=comment)
-        if await self.rejections.try_replace(known, closed) is None:
-            raise _under_way(identifier)
-        await self.following.closed(Queue(closed.queue), _content(closed.body), comment)
+        closed = known.record
+        if closed.state is not RejectionState.CLOSED:
+            if closed.state is not RejectionState.OPEN:
+                raise Conflict.because(f"{identifier!r} is {closed.state}; close an open one", field="id")
+            closed = closed.changed(state=RejectionState.CLOSED, closed_at=self.clock(), comment=comment)
+            if await self.rejections.try_replace(known, closed) is None:
+                raise _under_way(identifier)
+        # Also by a call that comes again: who closed it may have died before its request said so.
+        await self.following.closed(Queue(closed.queue), _content(closed.body), closed.comment or "", identifier)
         return _described(closed)
 
     async def replay(self, identifier: str, *, delay: timedelta | None = None) -> Rejection:
