@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from tests.pki.hierarchy import NOW, hierarchy
 from tests.records import authority_record
 from tests.unit.devices import HUB, ISSUER, DeviceScene, registered
 from tests.unit.fakes import FakeTable
+
+if TYPE_CHECKING:
+    from shared.ports.hubs import HubIdentity
 
 REFERS = {"ca_references": CaReferences(primary="others")}
 
@@ -77,3 +80,22 @@ async def test_a_device_that_is_shut_out_stays_so() -> None:
     await scene.delete()
     assert await takeovers.sweep() == 0
     assert scene.provisioning.enrollments["press"]["provisioningStatus"] == "disabled"
+
+
+async def test_a_device_that_is_ordered_into_that_group_meanwhile_is_its_own() -> None:
+    """What was read of it before tells nothing any more."""
+    scene, takeovers = await scene_with({"issuer": "", **REFERS}, ["press"])
+    look = scene.hubs.get
+
+    async def get(hub: str, device_id: str) -> HubIdentity | None:
+        scene.hubs.get = look  # type: ignore[method-assign]
+        known = await scene.devices.get("press")
+        assert known is not None
+        await scene.devices.replace(known, known.record.changed(enrollment_group="foreign"))
+        return await look(hub, device_id)
+
+    scene.hubs.get = get  # type: ignore[method-assign]
+    assert await takeovers.sweep() == 0
+    assert not (await scene.record()).own_entry
+    assert (HUB, "press") in scene.hubs.identities
+    assert "press" in scene.provisioning.registrations

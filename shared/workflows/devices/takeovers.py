@@ -86,8 +86,12 @@ class Takeovers:
         _log.critical(
             "%r was registered by the enrollment group %r, which is not its own", device.registration_id, group_id
         )
-        pin = partial(pinned, group=group_id, at=self.clock())
-        await change(self.devices, device.registration_id, pin, at=self.clock())
+
+        def pin(record: DeviceRecord) -> DeviceRecord:
+            return pinned(record, group=group_id, at=self.clock()) if _taken_over(record, group_id) else record
+
+        if not _taken_over((await change(self.devices, device.registration_id, pin, at=self.clock())).record, group_id):
+            return False  # it was shut out meanwhile, or ordered into that group
         await self.converger.converge(device.registration_id)  # from now on DPS takes its own certificates alone
         try:
             await self.provisioning.delete_registration(device.registration_id, etag=present.get("etag"))
