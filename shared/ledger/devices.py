@@ -9,6 +9,7 @@ A serial number begins with its partition, so that a certificate is found by it 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -50,6 +51,19 @@ class DeviceIdClaim(Record):
 
     device_id: str
     registration_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedDeviceId:
+    """A device id that somebody has asked for.
+
+    Attributes:
+        claim: as it is now; it may be another device's.
+        is_new: whether it was made just now.
+    """
+
+    claim: Versioned[DeviceIdClaim]
+    is_new: bool
 
 
 class UnsettledRecord(Record):
@@ -248,19 +262,36 @@ class Devices:
         claim = await self._claims.get(*_claimed(device_id.lower()))
         return claim.record.registration_id if claim else None
 
-    async def claim_device_id(self, device_id: str, registration_id: str) -> str:
-        """Give a device id to a registration id, unless it has an owner; give its owner."""
+    async def claim_device_id(self, device_id: str, registration_id: str) -> ClaimedDeviceId:
+        """Give a device id to a registration id, unless it has an owner.
+
+        One that is its own is written once more: whoever is about to give it back finds that it has changed.
+
+        Raises:
+            Stale: others are changing who has it.
+        """
         claim = DeviceIdClaim(device_id=device_id.lower(), registration_id=registration_id)
-        if await self._claims.try_insert(claim) is not None:
-            return registration_id
-        return await self.owner_of(claim.device_id) or registration_id
+        made = await self._claims.try_insert(claim)
+        if made is not None:
+            return ClaimedDeviceId(made, is_new=True)
+        present = await self._claims.get(*_claimed(claim.device_id))
+        if present is None:
+            raise Stale(device_id)
+        if present.record.registration_id == registration_id:
+            present = await self._claims.replace(present, claim)
+        return ClaimedDeviceId(present, is_new=False)
+
+    async def give_back_device_id(self, claim: Versioned[DeviceIdClaim]) -> None:
+        """Free a device id, unless it was claimed once more since."""
+        # Who has claimed it since uses it.
+        _ = await self._table.delete_unchanged(*_claimed(claim.record.device_id), claim.etag)
 
     async def release_device_id(self, device_id: str, registration_id: str) -> None:
         """Free a device id that a registration id has; one that is another's stays so."""
         place = _claimed(device_id.lower())
         claim = await self._claims.get(*place)
         if claim is not None and claim.record.registration_id == registration_id:
-            # A claim is never written anew: one that has changed was released, and taken by whoever wants it now.
+            # One that has changed was claimed once more, or released and taken by whoever wants it now.
             _ = await self._table.delete_unchanged(*place, claim.etag)
 
 

@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from shared.domain.entries import own_settings
+from shared.domain.orders import LineState
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import AwaitsDevice, Conflict, Deferred, NotFound, PreconditionFailed, Rejected
@@ -155,6 +156,37 @@ async def test_what_is_wanted_of_the_entry_of_a_device_that_is_ordered_meanwhile
     assert known.record.own_entry
     assert known.record.entry_settings == own_settings(entry_of(scene))
     assert held(scene)["primary"] == one
+
+
+@pytest.mark.parametrize("device", ["lathe", "press"])
+async def test_a_device_id_that_was_asked_for_in_vain_can_be_ordered(device: str) -> None:
+    """DPS refuses the entry, of a device that the ledger knows, or of one that it does not."""
+    scene = await registered()
+    write = scene.provisioning.put_enrollment
+
+    async def refuse(_entry: dict[str, Any], *, etag: str | None) -> dict[str, Any]:
+        raise Rejected.because(f"DPS does not take it, whatever its ETag is ({etag})")
+
+    scene.provisioning.put_enrollment = refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(Rejected, match="DPS does not take it"):
+        await scene.enroll(device, certificate=leaf(device), deviceId="drill")
+    assert await scene.devices.owner_of("drill") is None
+    scene.provisioning.put_enrollment = write  # type: ignore[method-assign]
+    await scene.order("other", "drill")
+    assert (await scene.line("other")).state is LineState.REGISTERED
+
+
+async def test_a_device_id_that_an_entry_has_stays_its_own_when_a_change_of_it_is_refused() -> None:
+    scene = await registered()
+    await scene.enroll(deviceId="drill")
+
+    async def refuse(_entry: dict[str, Any], *, etag: str | None) -> dict[str, Any]:
+        raise Rejected.because(f"DPS does not take it, whatever its ETag is ({etag})")
+
+    scene.provisioning.put_enrollment = refuse  # type: ignore[method-assign, assignment]
+    with pytest.raises(Rejected, match="DPS does not take it"):
+        await scene.enroll(deviceId="drill", iotEdge=True)
+    assert await scene.devices.owner_of("drill") == "press"
 
 
 async def test_who_is_overtaken_tries_again() -> None:

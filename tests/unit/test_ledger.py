@@ -254,14 +254,27 @@ async def test_an_id_whose_request_was_refused_goes_to_one_of_those_who_want_it(
     assert known.record.queued_at == NOW
 
 
+async def test_a_device_id_that_was_claimed_once_more_is_not_given_back() -> None:
+    """Whoever has claimed it since uses it."""
+    devices = devices_in(FakeTable())
+    first = await devices.claim_device_id("drill", "lathe")
+    again = await devices.claim_device_id("drill", "lathe")
+    assert (first.is_new, again.is_new) == (True, False)
+    await devices.give_back_device_id(first.claim)
+    assert await devices.owner_of("drill") == "lathe"
+    await devices.give_back_device_id(again.claim)
+    assert await devices.owner_of("drill") is None
+
+
 async def test_a_device_id_is_freed_by_its_owner_alone() -> None:
     """And a device whose own id is kept from before, when it was another's entry, is entered as well."""
     devices = devices_in(FakeTable())
-    assert await devices.claim_device_id("drill", "lathe") == "lathe"
+    assert (await devices.claim_device_id("drill", "lathe")).is_new
+    assert (await devices.claim_device_id("drill", "saw")).claim.record.registration_id == "lathe"
     await devices.release_device_id("drill", "saw")
     assert await devices.owner_of("drill") == "lathe"
     await devices.release_device_id("drill", "lathe")
     assert await devices.owner_of("drill") is None
-    assert await devices.claim_device_id("saw", "saw") == "saw"
+    assert (await devices.claim_device_id("saw", "saw")).is_new
     record = DeviceRecord(registration_id="saw", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)
     assert (await devices.insert(record)).record.registration_id == "saw"

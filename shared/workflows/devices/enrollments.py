@@ -6,7 +6,7 @@ let it in (Microsoft: "How to disenroll or revoke a device").
 
 from __future__ import annotations
 
-import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,14 @@ from shared.domain.entries import (
     with_own_settings,
 )
 from shared.domain.entry_changes import asked_for_of, decided, wish_of, with_wish, withdrawn
-from shared.domain.entry_wishes import EntryChange, EntryWish
+from shared.domain.entry_wishes import EntryWish
 from shared.domain.given_settings import UNKNOWN
 from shared.domain.upkeep import audited
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change, note, unsettled
+from shared.workflows.devices.entry_acts import Act, change_to
 from shared.workflows.devices.entry_certificates import leaves_of
 from shared.workflows.devices.entry_changes import busy, named
 from shared.workflows.groups.entries import check_hubs
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
     from shared.domain.given_settings import Given
-    from shared.ledger.devices import Devices
+    from shared.ledger.devices import ClaimedDeviceId, Devices
     from shared.ledger.table import Versioned
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
@@ -121,9 +122,15 @@ class IndividualEnrollments:
         """
         await self.converger.check_ledger()
         await check_hubs(self.resource, definition)
-        written, present = await self._carry_out(
-            registration_id, expects, partial(self._put, registration_id, definition)
-        )
+        claims: list[ClaimedDeviceId] = []
+        put = partial(self._put, registration_id, definition, claims)
+        try:
+            written, present = await self._carry_out(registration_id, expects, put)
+        except Exception:
+            if any(each.is_new for each in claims):
+                with suppress(Exception):  # why the entry is not changed is what its operator wants to know
+                    await self.changes.give_back(claims[-1].claim)
+            raise
         if written is None:  # others have deleted it since
             raise busy(registration_id)
         return Enrollment.model_validate(written), present is None
@@ -132,9 +139,10 @@ class IndividualEnrollments:
         self,
         registration_id: str,
         definition: IndividualEnrollmentDefinition,
+        claims: list[ClaimedDeviceId],
         present: Entry | None,
         device: DeviceRecord | None,
-    ) -> _Act:
+    ) -> Act:
         _check_not_shut(device)
         leaves = leaves_of(definition)
         await self.checks.check_device_id(registration_id, definition, present)
@@ -148,7 +156,7 @@ class IndividualEnrollments:
         await self.checks.check_certificates(entry)
         for field, leaf in leaves.items():
             await self.checks.claim_key(registration_id, leaf, field, is_known=device is not None)
-        await self.checks.claim_device_id(registration_id, entry)
+        claims.append(await self.checks.claim_device_id(registration_id, entry))
         values, settings, follows = values_of(definition), own_settings(entry), None
         if (present is not None and asked_for_of(device) is not None) or wants.follows:
             # What it does not name is not taken over from the entry: others may have put it there.
@@ -158,9 +166,9 @@ class IndividualEnrollments:
             values = whole(settings, present)  # the entry has, or a new one would have, other settings than the group
         if wants.follows and not values_of(definition):
             settings, follows = device_id_of(settings), wants.digest
-        return _Act(
+        return Act(
             wish=self._wish(settings, disabled=entry.get("provisioningStatus") == "disabled"),
-            change=_change(
+            change=change_to(
                 present,
                 values=values,
                 follows=follows,
@@ -186,7 +194,7 @@ class IndividualEnrollments:
             raise busy(registration_id)
         return Enrollment.model_validate(written)
 
-    async def _disable(self, registration_id: str, present: Entry | None, device: DeviceRecord | None) -> _Act:
+    async def _disable(self, registration_id: str, present: Entry | None, device: DeviceRecord | None) -> Act:
         asked_for, wants = asked_for_of(device), await self._given(device, present)
         entry = dict(present) if present else _made(registration_id, wants)
         if present is None:
@@ -194,14 +202,14 @@ class IndividualEnrollments:
         is_known = present is not None and asked_for is not None
         settings = device_id_of(asked_for or {}) if wants.follows else asked_for if is_known else own_settings(entry)
         wish = self._wish(settings, disabled=True)
-        change = _change(
+        change = change_to(
             present,
             status="disabled",
             attestation=entry["attestation"] if present is None else None,
             values=whole(own_settings(entry), None) if present is None and wants.follows else {},
             follows=device.entry_follows if present is not None and device is not None else wants.digest,
         )
-        return _Act(wish=wish, change=change, entry={**entry, "provisioningStatus": "disabled"})
+        return Act(wish=wish, change=change, entry={**entry, "provisioningStatus": "disabled"})
 
     async def delete(self, registration_id: str, *, expects: Expectation = as_it_is) -> None:
         """Delete an enrollment, if there is one: a group decides about the device again.
@@ -213,14 +221,14 @@ class IndividualEnrollments:
         await self.converger.check_ledger()
         await self._carry_out(registration_id, expects, self._delete)
 
-    async def _delete(self, present: Entry | None, device: DeviceRecord | None) -> _Act | None:
+    async def _delete(self, present: Entry | None, device: DeviceRecord | None) -> Act | None:
         if present is None and (device is None or not device.own_entry):
             return None
         _check_not_shut(device)
         if device is not None:
             self._check_not_needed(device)
         freed = _device_id(present) if present else None
-        return _Act(wish=self._wish(None, disabled=False), change=_change(present, gone=True, freed=freed), entry=None)
+        return Act(wish=self._wish(None, disabled=False), change=change_to(present, gone=True, freed=freed), entry=None)
 
     async def _given(self, device: DeviceRecord | None, present: Entry | None) -> Given:
         if device is None or (present is not None and device.entry_settings is None):
@@ -242,7 +250,7 @@ class IndividualEnrollments:
         self,
         registration_id: str,
         expects: Expectation,
-        decide: Callable[[Entry | None, DeviceRecord | None], Awaitable[_Act | None]],
+        decide: Callable[[Entry | None, DeviceRecord | None], Awaitable[Act | None]],
     ) -> tuple[Entry | None, Entry | None]:
         """Enter what an operator wants into the device's record, if there is one, and have DPS follow.
 
@@ -278,7 +286,7 @@ class IndividualEnrollments:
             # It was ordered meanwhile, and its record does not say yet what is wanted of the entry.
         raise busy(registration_id)
 
-    async def _enter(self, known: Versioned[DeviceRecord], act: _Act) -> DeviceRecord:
+    async def _enter(self, known: Versioned[DeviceRecord], act: Act) -> DeviceRecord:
         """Enter what is wanted of the entry of a device that is known, and what is to be changed in it for that.
 
         That of a device that is shut out stays as it is, so there is nothing to change.
@@ -321,7 +329,7 @@ class IndividualEnrollments:
         await change(self.devices, registration_id, partial(withdrawn, by=by), at=self.clock())
         raise hindered
 
-    async def _write(self, act: _Act, registration_id: str, present: Entry | None) -> Entry | None:
+    async def _write(self, act: Act, registration_id: str, present: Entry | None) -> Entry | None:
         """Write the entry of a device that the ledger does not know: nobody else is to follow."""
         if act.entry == present:
             return present
@@ -350,27 +358,6 @@ class IndividualEnrollments:
                 "one was revoked, and its group would let that in; disable the enrollment, or delete the device",
                 field="registrationId",
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Act:
-    """What an operator's act wants.
-
-    Attributes:
-        wish: of the entry from now on.
-        change: of the entry as it is.
-        entry: as it is then; ``None`` if there is to be none.
-    """
-
-    wish: EntryWish
-    change: EntryChange
-    entry: Entry | None
-
-
-def _change(present: Entry | None, **wanted: Any) -> EntryChange:
-    entry = acting.audited()
-    by = entry.entry_id if entry else uuid.uuid4().hex
-    return EntryChange(by=by, etag=present["etag"] if present else None, **wanted)
 
 
 def _made(registration_id: str, wants: Given) -> Entry:

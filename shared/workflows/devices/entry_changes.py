@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
     from shared.domain.entry_wishes import EntryChange
-    from shared.ledger.devices import Devices
+    from shared.ledger.devices import DeviceIdClaim, Devices
     from shared.ledger.table import Versioned
     from shared.ports.provisioning import ProvisioningService
 
@@ -139,12 +139,26 @@ class EntryChanges:
                 await self.provisioning.delete_enrollment(registration_id, etag=written["etag"])
 
     async def release(self, registration_id: str, device_id: str) -> None:
-        """Free the device id of an entry that has it no more, unless the hub may know a device by it."""
-        registration = await self.provisioning.get_registration(registration_id)
-        device = await self.devices.get(registration_id)
-        in_use = {registration_id, (registration or {}).get("deviceId"), device and device.record.device_id}
-        if device_id not in in_use:
+        """Free the device id of an entry that has it no more, unless something else of the device names it."""
+        if device_id.lower() not in {registration_id.lower(), *await self._device_ids(registration_id)}:
             await self.devices.release_device_id(device_id, registration_id)
+
+    async def give_back(self, claim: Versioned[DeviceIdClaim]) -> None:
+        """Free a device id that was claimed for a change that did not come about, unless something names it."""
+        if claim.record.device_id not in await self._device_ids(claim.record.registration_id):
+            await self.devices.give_back_device_id(claim)
+
+    async def _device_ids(self, registration_id: str) -> set[str]:
+        """Give the device ids, in lower case, that a device has, or is to have, and under which a hub may know it."""
+        entry = await self.provisioning.get_enrollment(registration_id) or {}
+        registration = await self.provisioning.get_registration(registration_id) or {}
+        known = await self.devices.get(registration_id)
+        found = {registration.get("deviceId"), (entry.get("deviceId") or registration_id) if entry else None}
+        if known is not None:
+            wanted = known.record.entry_change
+            found |= {registration_id, known.record.device_id, wanted.device_id if wanted else None}
+            found |= {(known.record.entry_settings or {}).get("deviceId")}
+        return {str(each).lower() for each in found if each}
 
 
 def named(registration_id: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.ledger.certificates import Certificates
-    from shared.ledger.devices import Devices
+    from shared.ledger.devices import ClaimedDeviceId, Devices
     from shared.ledger.public_keys import PublicKeys
     from shared.workflows.intake.outbox import Clock
 
@@ -150,16 +150,22 @@ class EntryChecks:
         if owner not in {None, registration_id}:
             raise _taken(device_id, owner)
 
-    async def claim_device_id(self, registration_id: str, entry: Entry) -> None:
+    async def claim_device_id(self, registration_id: str, entry: Entry) -> ClaimedDeviceId:
         """Have an entry's device id be its own.
 
         Raises:
             Conflict: it is another device's.
+            Deferred: somebody else is changing who has it.
         """
         device_id = str(entry.get("deviceId") or registration_id)
-        owner = await self.devices.claim_device_id(device_id, registration_id)
+        try:
+            claimed = await self.devices.claim_device_id(device_id, registration_id)
+        except Stale:
+            raise busy(registration_id) from None
+        owner = claimed.claim.record.registration_id
         if owner != registration_id:
             raise _taken(device_id, owner)
+        return claimed
 
 
 def _taken(device_id: str, owner: str | None) -> Rejected:
