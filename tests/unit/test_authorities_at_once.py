@@ -18,6 +18,7 @@ from shared.domain.authorities import AuthorityState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, PreconditionFailed
 from shared.ledger.certificates import Certificates
+from shared.ledger.table import Stale
 from shared.pki import names
 from shared.ports.ca_certificates import UploadedAuthority
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -295,3 +296,23 @@ async def test_a_lost_answer_is_told_from_anothers_write() -> None:
     assert states(scene, "root") == {"active": 1}
     record = await scene.worker().authorities.get("root")
     assert record.proof_of_possession == "verified"
+
+
+async def test_a_signed_ca_whose_answer_was_lost_keeps_its_certificate_before_it_is_opened() -> None:
+    """Its row has changed since: what it has is not given up."""
+    scene = await scene_for(LINE)
+    replace = scene.records.replace
+
+    async def unanswered(known: Any, record: Any) -> Any:
+        written = await replace(known, record)
+        if record.state is not AuthorityState.SIGNED:
+            return written
+        scene.records.replace = replace  # type: ignore[method-assign]
+        await replace(written, written.record.changed(crl_number=1))
+        raise Stale("line")
+
+    scene.records.replace = unanswered  # type: ignore[method-assign]
+    await again(scene, LINE)
+    await again(scene, LINE)
+    await check_one_certificate(scene, "line")
+    assert states(scene, "line") == {"active": 1}

@@ -25,6 +25,7 @@ from shared.domain.requests import Progress, RequestState, advanced, done, waits
 from shared.domain.words import CertificateKind, DeviceState, KeyCustody, RevocationReason
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.requests import Requests
+from shared.ledger.table import Stale
 from shared.workflows.authorities.changes import change
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.devices.authority_devices import AuthorityDevices
@@ -932,3 +933,25 @@ async def test_a_renewal_that_breaks_off_is_signed_once() -> None:
     rows = [CertificateRecord.from_columns(row.values) for row in scene.certificate_rows.rows.values()]
     states = sorted(each.state.value for each in rows if each.subject == "root")
     assert states == ["abandoned", "active", "active"]
+
+
+async def test_a_renewal_whose_answer_was_lost_counts_though_others_have_changed_the_row_since() -> None:
+    """A list was made between the write and its repetition: the certificate is the CA's, so it is not given up."""
+    scene = await scene_with_line()
+    replace = scene.records.replace
+
+    async def unanswered(known: Any, record: AuthorityRecord) -> Any:
+        written = await replace(known, record)
+        if record.change is None or record.change.serial_number is None:
+            return written
+        scene.records.replace = replace  # type: ignore[method-assign]
+        await change(scene.records, "root", lambda present: present.changed(crl_number=present.crl_number + 1))
+        raise Stale("root")
+
+    scene.records.replace = unanswered  # type: ignore[method-assign]
+    await renew(scene, "root", validityDays=7000)
+    record = await record_of(scene, "root")
+    row = await scene.certificates.get(record.serial_number or "")
+    assert row is not None
+    assert (row.record.state, row.record.pem) == ("active", record.certificate)
+    assert (record.change, record.making) == (None, None)

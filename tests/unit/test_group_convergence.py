@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.contracts.authorities import AuthorityAct
+from shared.contracts.parsing import parse
 from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from tests.unit.fakes import Killed, Trap
@@ -384,3 +386,115 @@ async def test_a_group_that_is_not_known_is_not_brought_about() -> None:
     scene = await GroupScene().set_up()
     with pytest.raises(NotFound, match="the enrollment group 'no' does not exist"):
         await scene.converger.settle("no")
+
+
+# --- CAs that end meanwhile ---
+
+
+async def ended(scene: GroupScene, action: str) -> None:
+    body = {"requestId": f"{action}-line", "name": "line", "action": action}
+    body |= {"reason": "keyCompromise"} if action == "revoke" else {}
+    await scene.worker().acts.carry_out(parse(AuthorityAct, body))
+
+
+async def carried_on(scene: GroupScene, action: str, **fields: Any) -> None:
+    """Have the timer go on, and then the message, which is told why."""
+    scene.now += timedelta(minutes=1)
+    await scene.converger.sweep(older_than=timedelta(minutes=1))
+    scene.now += timedelta(minutes=10)  # its first delivery has ended by then
+    with pytest.raises(Conflict, match="'line'"):
+        await scene.ask(action, **fields)
+
+
+@pytest.mark.parametrize("end", ["retire", "revoke"])
+async def test_a_group_is_not_made_with_a_ca_that_ended_after_it_was_asked_for(end: str) -> None:
+    """DPS was down, say: whoever has the key of a revoked CA gets in by no group that is made later."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await killed_after_deciding(scene, "create", issuer="line")
+    await ended(scene, end)
+    await carried_on(scene, "create", issuer="line")
+    assert ((await scene.record()).state, scene.provisioning.groups) == (GroupState.DELETED, {})
+
+
+async def test_a_group_is_made_with_a_ca_that_was_disabled_after_it_was_asked_for() -> None:
+    """It signs when it is enabled."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await killed_after_deciding(scene, "create", issuer="line")
+    await ended(scene, "disable")
+    await scene.ask("create", issuer="line")
+    assert (await scene.record()).state is GroupState.ENABLED
+
+
+@pytest.mark.parametrize("end", ["retire", "revoke"])
+async def test_a_group_is_not_rolled_to_a_ca_that_ended_after_that_was_asked_for(end: str) -> None:
+    """Its devices would get no certificates, nor could it be rolled again before all of the old CA's have ended."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+    await killed_after_deciding(scene, "roll", issuer="line")
+    await ended(scene, end)
+    await carried_on(scene, "roll", issuer="line")
+    record = await scene.record()
+    assert (record.issuer, record.rollover, scene.accepted()) == ("g-ca1", None, ["g-ca1"])
+    await scene.ask("roll", request_id="another")
+    assert (await scene.record()).previous_issuer == "g-ca1"
+
+
+async def test_a_roll_to_a_ca_that_is_disabled_meanwhile_waits_until_it_is_enabled() -> None:
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+    await killed_after_deciding(scene, "roll", issuer="line")
+    await ended(scene, "disable")
+    with pytest.raises(Deferred, match="'line' is disabled"):
+        await scene.ask("roll", issuer="line")
+    assert ((await scene.record()).issuer, scene.accepted()) == ("g-ca1", ["g-ca1"])
+    await ended(scene, "enable")
+    await scene.ask("roll", issuer="line")
+    assert (await scene.record()).issuer == "line"
+
+
+async def test_a_roll_that_dps_has_already_goes_on_though_its_ca_has_ended_since() -> None:
+    """Else nobody would know that the group has the CA, and it would not be disabled."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+
+    async def stop() -> None:
+        raise ConnectionError("no answer")
+
+    meanwhile(scene, "put_group", stop, before=False)
+    with pytest.raises(ConnectionError):
+        await scene.ask("roll", issuer="line")
+    await ended(scene, "revoke")
+    await scene.ask("roll", issuer="line")
+    assert ((await scene.record()).issuer, scene.accepted()) == ("line", ["g-ca1", "line"])
+
+
+async def test_a_group_is_not_enabled_when_its_ca_was_revoked_after_that_was_asked_for() -> None:
+    """Who has revoked the CA has it disabled as well, in case it has just been enabled."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create", issuer="line")
+    await scene.ask("disable")
+    await killed_after_deciding(scene, "enable")
+    scene.queues.sent.clear()
+    await ended(scene, "revoke")
+    asked = [body["data"] for queue, body, _ in scene.queues.sent if queue == "enrollment-group-requests"]
+    assert [(each["enrollmentGroup"], each["action"]) for each in asked] == [("g", "disable")]
+    await carried_on(scene, "enable")
+    assert ((await scene.record()).state, status(scene)) == (GroupState.DISABLED, "disabled")
+
+
+async def test_an_enabled_group_of_a_revoked_ca_is_not_made_again() -> None:
+    """It is about to be disabled: until then nobody puts its entry back."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create", issuer="line")
+    del scene.provisioning.groups["g"]
+    await killed_after_deciding(scene, "put")
+    await ended(scene, "revoke")
+    await carried_on(scene, "put")
+    assert scene.provisioning.groups == {}

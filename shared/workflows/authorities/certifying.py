@@ -21,7 +21,7 @@ from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.issuance import new_serial_number
 from shared.pki.issuer_limits import check_fit
-from shared.workflows.authorities.changes import change
+from shared.workflows.authorities.changes import authority_of, change
 from shared.workflows.authorities.issuance import Signer
 from shared.workflows.authorities.issuance import Wanted as WantedCertificate
 from shared.workflows.authorities.loading import being_made
@@ -30,6 +30,7 @@ from shared.workflows.authorities.records import (
     AuthorityDefinition,
     all_certificates,
     check_length,
+    counts,
     signed,
     subject_of,
 )
@@ -149,6 +150,8 @@ class AuthorityCertifying:
         try:
             await self.records.replace(begun, wanted)
         except Stale:
+            if counts((await authority_of(self.records, record.name)).record, making.serial_number):
+                return  # the answer was lost, and others have changed the row since
             await self.issuance.abandon(making.serial_number)
             await self._end_turn(record.name, making)
             raise being_made(record.name) from None

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from shared.domain.authorities import AuthorityChange, AuthorityRecord
     from shared.domain.certificates import CertificateRecord, InForceRecord
+    from shared.domain.groups import GroupRecord
     from shared.domain.requests import RequestRecord
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
@@ -179,9 +180,10 @@ class AuthorityEndings:
         """Have DPS let nobody in by an entry that the CA is in: whoever has its key could sign for any device.
 
         Microsoft, "How to disenroll or revoke a device from Azure IoT Hub Device Provisioning Service": a CA is
-        disallowed by disabling, or deleting, the enrollment group that has it.
+        disallowed by disabling, or deleting, the enrollment group that has it. One that is about to be enabled was
+        asked for before, so it is disabled after that.
         """
-        enabled = [each for each in await self.reach.groups_of(record.name) if each.state is GroupState.ENABLED]
+        enabled = [each for each in await self.reach.groups_of(record.name) if _is_to_be_enabled(each)]
         wanted = [
             EnrollmentGroupRequest(
                 request_id=asked_for(record, each.enrollment_group, each.last_request),
@@ -336,6 +338,11 @@ class AuthorityEndings:
             if await self.certificates.try_replace(known, revoked) is not None:
                 return
         raise Overtaken(f"the certificate of {record.name!r} is being changed by others")
+
+
+def _is_to_be_enabled(group: GroupRecord) -> bool:
+    wanted = group.change.state if group.change is not None else group.state
+    return GroupState.ENABLED in {group.state, wanted} and group.state is not GroupState.REQUESTED
 
 
 def _signed(entry: CertificateRecord) -> dict[str, object]:

@@ -24,7 +24,7 @@ from shared.pki.public_keys import fingerprint
 from shared.workflows.authorities.claims import claim_identity, claim_key
 from shared.workflows.authorities.issuance import Signer, Wanted
 from shared.workflows.authorities.loading import being_made
-from shared.workflows.authorities.records import AuthorityDefinition, problem_of, signed, subject_of
+from shared.workflows.authorities.records import AuthorityDefinition, counts, problem_of, signed, subject_of
 
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
@@ -80,6 +80,9 @@ class AuthorityMaking:
         try:
             return (await self.records.replace(begun, begun.record.changed(making=None, problem=None, **made))).record
         except Stale:
+            present = await self.records.get(definition.name)
+            if present is not None and counts(present.record, making.serial_number):
+                return present.record  # the answer was lost, and others have changed the row since
             # It took longer than others wait: one of them has begun anew, and what that one stores counts.
             await self.issuance.abandon(making.serial_number)
             raise being_made(definition.name) from None

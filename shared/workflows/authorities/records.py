@@ -173,6 +173,11 @@ def all_certificates(record: AuthorityRecord) -> Iterator[x509.Certificate]:
     yield from certificates_of(record.further_certificates)
 
 
+def counts(record: AuthorityRecord, serial_number: str) -> bool:
+    """Tell whether a CA has the certificate of a serial number."""
+    return any(names.serial_text(each.serial_number) == serial_number for each in all_certificates(record))
+
+
 def identity_of(record: AuthorityRecord) -> str | None:
     """Give what makes a CA the same; ``None`` before it has a key."""
     own = certificates_of(record.certificate)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from shared.domain.authorities import OVER
 from shared.domain.authority_acts import check_signs
 from shared.domain.groups import GroupState
 from shared.domain.words import CertificateKind, KeyCustody
@@ -147,6 +148,21 @@ class GroupAuthorities:
             raise _rolled("issuer", f"it is {record.issuer!r}, and the request names {issuer!r}")
         if custody is not None and custody is not (present := (await self.authorities.get(record.issuer)).custody):
             raise _rolled("custody", f"the key of {record.issuer!r} is in custody '{present}'")
+
+
+async def check_none_over(authorities: CertificateAuthorities, record: GroupRecord) -> None:
+    """See that DPS may let devices in by a group's CAs.
+
+    Raises:
+        Conflict: one of them is revoked: whoever has its key could sign for any device.
+    """
+    for name in filter(None, (record.previous_issuer, record.issuer)):
+        if (await authorities.get(name)).state in OVER:
+            raise Conflict.because(
+                f"{name!r}, a CA of the enrollment group {record.enrollment_group!r}, is revoked; roll the group to "
+                "another CA, and enable it when the revoked one has left it",
+                field="action",
+            )
 
 
 async def usable_for_devices(authorities: CertificateAuthorities, groups: Groups, name: str) -> AuthorityRecord:

@@ -13,11 +13,11 @@ from shared.domain.attestations import (
     same_attestation,
     x509_attestation,
 )
-from shared.domain.authorities import OVER
 from shared.domain.entries import check_conditions, check_etag, foreign, group_entry
 from shared.domain.group_signers import check_alone, with_references
 from shared.domain.groups import GroupState
 from shared.errors import Conflict, Deferred, Rejected
+from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.entries import check_hubs, check_references, named, read_entry, unknown
 
 if TYPE_CHECKING:
@@ -154,18 +154,8 @@ class GroupChecks:
         return references, issuer
 
     async def enable(self, record: GroupRecord) -> None:
-        """See that DPS may let devices in by a group's CAs.
-
-        Raises:
-            Conflict: one of them is revoked: whoever has its key could sign for any device.
-        """
-        for name in filter(None, (record.previous_issuer, record.issuer)):
-            if (await self.authorities.get(name)).state in OVER:
-                raise Conflict.because(
-                    f"{name!r}, a CA of the enrollment group {record.enrollment_group!r}, is revoked; roll the group "
-                    "to another CA, and enable it when the revoked one has left it",
-                    field="action",
-                )
+        """See that DPS may let devices in by a group's CAs; errors are those of :func:`check_none_over`."""
+        await check_none_over(self.authorities, record)
 
     async def roll(self, request: EnrollmentGroupRequest, record: GroupRecord) -> str | AuthorityDefinition:
         """See that another CA can take over in a group, and give which one.

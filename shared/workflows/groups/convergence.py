@@ -8,7 +8,8 @@ delivery, the next request about the group, or a timer.
 replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
 What need not be written is read once more after the record was.
 An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
-meanwhile, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it.
+meanwhile, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it. So is what would
+let devices in by a CA that has ended since it was decided.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from shared.acting import acting
 from shared.contracts.events import EnrollmentGroupChanged
 from shared.domain.attestations import reference_attestation, x509_attestation
+from shared.domain.authority_acts import check_signs
 from shared.domain.entries import (
     check_conditions,
     check_etag,
@@ -30,12 +32,13 @@ from shared.domain.entries import (
     with_values,
 )
 from shared.domain.group_signers import with_next, without_previous
-from shared.domain.groups import ChangeAction, GroupRecord, GroupState
+from shared.domain.groups import STATUS, ChangeAction, GroupRecord, GroupState
 from shared.domain.words import CertificateKind
-from shared.errors import PreconditionFailed, Rejected
+from shared.errors import Deferred, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
 from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.entries import SHUTTING, busy, gone, named, unknown
 from shared.workflows.groups.sharing import check_free
 
@@ -190,8 +193,22 @@ class GroupConverger:
         if not change.restores and change.action is not ChangeAction.CREATE:
             return None
         check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
-        made = await self.provisioning.put_group(await self._new_entry(record, change), etag=None)
+        wanted = await self._new_entry(record, change)
+        await self._check_signers(record, change)
+        made = await self.provisioning.put_group(wanted, etag=None)
         return str(made["etag"])
+
+    async def _check_signers(self, record: GroupRecord, change: Change) -> None:
+        """See that none of the CAs has ended that DPS is to let devices in by, if it does not do so yet.
+
+        Raises:
+            Conflict: one has.
+        """
+        if record.state is GroupState.ENABLED:
+            await check_none_over(self.authorities, record)
+        elif record.state is GroupState.REQUESTED and (change.ca_references or record.ca_references) is None:
+            with suppress(Deferred):  # one that is disabled signs when it is enabled
+                check_signs(await self.authorities.get(change.issuer))
 
     async def _new_entry(self, record: GroupRecord, change: Change) -> Entry:
         group_id, references = record.enrollment_group, change.ca_references or record.ca_references
@@ -234,6 +251,8 @@ class GroupConverger:
         else:
             check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
+            if entry.get(STATUS) == "disabled" and wanted.get(STATUS) != "disabled":
+                await check_none_over(self.authorities, record)
         return await self._write(entry, wanted, if_match=change.if_match)
 
     async def _delete(self, group_id: str, change: Change, entry: Entry | None) -> None:
@@ -278,7 +297,10 @@ class GroupConverger:
         )
         if entry is None:
             raise gone(record.enrollment_group)
-        await self._write(entry, with_next(entry, *await self._certificates(rollover)))
+        wanted = with_next(entry, *await self._certificates(rollover))
+        if wanted != entry:  # else DPS has it already, and the group is one of its groups
+            check_signs(await self.authorities.get(rollover.target))
+        await self._write(entry, wanted)
         return record.taken_over(self.clock())
 
     async def _make_authority(

@@ -7,7 +7,6 @@ the record was, so that a revocation that comes in between wins.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from shared.domain.reconciliation import DPS, RESERVED_FOR, registered_otherwise
 from shared.domain.treatments import FindingKind, Policy
 from shared.domain.upkeep import given_up, pinned, switched, to_be_followed
 from shared.domain.words import DeviceState
-from shared.errors import Conflict, NotFound, Overtaken, PreconditionFailed
+from shared.errors import Conflict, NotFound, Overtaken
 from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.stand_ins import stand_in
@@ -31,11 +30,12 @@ from shared.workflows.devices.bundles import bundle_name
 from shared.workflows.devices.changes import change, device_of
 from shared.workflows.devices.entry_changes import named
 from shared.workflows.devices.own_certificates import own_certificates
+from shared.workflows.reconciliation.as_read import as_read
 from shared.workflows.reconciliation.budget import Budget
 from shared.workflows.reconciliation.bundles import bundle_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from shared.domain.attestations import Entry
     from shared.domain.devices import DeviceRecord
@@ -188,7 +188,7 @@ class Mending:
         if not attestation_of(entry).by_certificates:
             leaf = stand_in(str(entry["registrationId"]), self.clock())
             disabled["attestation"] = leaf_attestation(names.pem(leaf))
-        with _as_read(named(str(entry["registrationId"]))):
+        with as_read(named(str(entry["registrationId"]))):
             await self.provisioning.put_enrollment(disabled, etag=entry["etag"])
 
     # --- certificates ---
@@ -210,7 +210,7 @@ class Mending:
         record = (await device_of(self.devices, finding.subject)).record  # after the entry was looked at
         if entry is None or record.in_use or record.unseen or record.shut_out:
             return
-        with _as_read(named(finding.subject)):
+        with as_read(named(finding.subject)):
             await self.provisioning.delete_enrollment(finding.subject, etag=entry["etag"])
 
     async def _give_back(self, finding: FindingRecord) -> None:
@@ -218,7 +218,7 @@ class Mending:
         before = await self.provisioning.get_registration(finding.subject)
         await self._pin(finding)  # who registers after this is the device itself
         if before is not None:
-            with _as_read(f"the registration of {finding.subject!r}"):
+            with as_read(f"the registration of {finding.subject!r}"):
                 await self.provisioning.delete_registration(finding.subject, etag=before.get("etag"))
         if before is not None and await self.provisioning.get_registration(finding.subject) == before:
             raise Overtaken(f"DPS still has the registration of {finding.subject!r} that another group has made")
@@ -265,7 +265,7 @@ class Mending:
         if place and seen is not None and await self.devices.owner_of(place[1]) in {None, finding.subject}:
             await self._delete_as_seen(place[0], seen)
         if registration is not None:  # by which the identity is found again, so it goes last
-            with _as_read(f"the registration of {finding.subject!r}"):
+            with as_read(f"the registration of {finding.subject!r}"):
                 await self.provisioning.delete_registration(finding.subject, etag=registration.get("etag"))
 
     async def _delete_as_seen(self, hub: str, seen: HubIdentity) -> None:
@@ -316,9 +316,16 @@ class Mending:
         await change(self.devices, finding.subject, stale, at=self.clock())
 
     async def _take_as_disabled(self, finding: FindingRecord) -> None:
+        before = (await device_of(self.devices, finding.subject)).record
+        seen = await self.hubs.get(finding.where, before.device_id) if before.device_id else None
+        if seen is None or seen.enabled:
+            return
+
         def disabled(record: DeviceRecord) -> DeviceRecord:
             if record.disabled or record.shut_out:
                 return record
+            if record.generation != before.generation:  # who has asked for something meanwhile is to have it
+                raise Overtaken(f"{finding.subject!r} is being changed by others")
             return switched(record, enabled=False, reason="found disabled in its hub", at=self.clock())
 
         await change(self.devices, finding.subject, disabled, at=self.clock())
@@ -352,7 +359,7 @@ class Mending:
         settings = (await self.look.given(record)).settings
         if entry is None or record.entry_settings is None or settings is None:
             return None
-        with _as_read(named(finding.subject)):
+        with as_read(named(finding.subject)):
             await self.provisioning.put_enrollment(with_own_settings(entry, settings), etag=entry["etag"])
         return await self._to_register_again(record)
 
@@ -389,12 +396,3 @@ class Mending:
             await self.bundles.erase(name)
         else:
             await self.bundles.delete_key(name)
-
-
-@contextmanager
-def _as_read(what: str) -> Iterator[None]:
-    """Write something under the ETag that it was read with: if others have changed it, say so."""
-    try:
-        yield
-    except PreconditionFailed as changed:
-        raise Overtaken(f"{what} is being changed by others") from changed

@@ -298,6 +298,36 @@ async def test_adopting_the_settings_of_an_entry_meets_a_revocation_at_every_ste
     assert ends == {"adopted", f"'{DEVICE}' is being changed by others"}
 
 
+# --- identities that are disabled ---
+
+
+async def test_a_device_whose_identity_was_enabled_since_stays_in_service_when_that_it_was_disabled_is_adopted() -> (
+    None
+):
+    """The finding is of the last pass: what the hub has now counts."""
+    fleet, finding = await found(disable_at_hub)
+    await enable_at_hub(fleet)
+    assert await outcome(fleet, finding, Policy.ADOPT) == "adopted"
+    record = fleet.world.record()
+    assert record is not None
+    assert (record.disabled, fleet.world.hubs.identities[HUB, DEVICE].enabled) == (False, True)
+
+
+async def test_that_an_identity_is_disabled_is_not_adopted_of_a_device_that_is_enabled_at_any_step_of_that() -> None:
+    """An operator who enables it meanwhile finds it enabled."""
+
+    async def enable(fleet: Fleet) -> None:
+        await acts.ALL_CALLS["enable"](fleet.world)
+
+    ends = set[str]()
+    async for step, fleet, said in at_each_step(disable_at_hub, Policy.ADOPT, enable):
+        ends.add(said)
+        record = fleet.world.record()
+        assert record is not None
+        assert (record.disabled, fleet.world.hubs.identities[HUB, DEVICE].enabled) == (False, True), f"at step {step}"
+    assert ends >= {"adopted", f"'{DEVICE}' is being changed by others"}
+
+
 # --- groups and CAs ---
 
 
