@@ -70,6 +70,7 @@ def with_causes(fault: Any) -> Iterator[Any]:
         yield from with_causes(each)
 
 
+@pytest.mark.long
 def test_actionlint_finds_nothing(found: dict[str, list[str]]) -> None:
     ours = {name: faults for name, faults in found.items() if name != "wrong.yml"}
     assert ours == {"deploy.yml": [], "prove.yml": [], "test.yml": []}
