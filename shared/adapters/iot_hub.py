@@ -230,22 +230,13 @@ class IotHubRegistries:
                 disabled += await self._hub(hub).call(partial(_disable, device_ids=batch, reason=reason), urgent=True)
         return disabled
 
-    async def delete(self, hub: str, device_id: str) -> None:
-        """Delete a device identity, if it exists, whatever others write."""
-        try:
-            with translated(f"device {device_id!r} in {hub}"):
-                # What shuts out goes over whatever others write.
-                await self._hub(hub).call(
-                    lambda registry: registry.delete_device(device_id, etag=ANY_VERSION), urgent=True
-                )
-        except NotFound:
-            return
-
     async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
         """Delete an identity, if it is as it was seen; ``False`` if it has changed since, ``True`` if it is gone."""
         try:
             with translated(f"device {seen.device_id!r} in {hub}"):
-                await self._hub(hub).call(lambda registry: registry.delete_device(seen.device_id, etag=seen.etag))
+                await self._hub(hub).call(
+                    lambda registry: registry.delete_device(seen.device_id, etag=seen.etag), urgent=True
+                )
         except NotFound:
             return True
         except PreconditionFailed:

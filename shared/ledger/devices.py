@@ -283,16 +283,14 @@ class Devices:
 
     async def give_back_device_id(self, claim: Versioned[DeviceIdClaim]) -> None:
         """Free a device id, unless it was claimed once more since."""
-        # Who has claimed it since uses it.
+        # One that has changed was claimed once more, or released and taken by whoever wants it now.
         _ = await self._table.delete_unchanged(*_claimed(claim.record.device_id), claim.etag)
 
     async def release_device_id(self, device_id: str, registration_id: str) -> None:
         """Free a device id that a registration id has; one that is another's stays so."""
-        place = _claimed(device_id.lower())
-        claim = await self._claims.get(*place)
+        claim = await self._claims.get(*_claimed(device_id.lower()))
         if claim is not None and claim.record.registration_id == registration_id:
-            # One that has changed was claimed once more, or released and taken by whoever wants it now.
-            _ = await self._table.delete_unchanged(*place, claim.etag)
+            await self.give_back_device_id(claim)
 
 
 def _asked(before: DeviceRecord | None, record: DeviceRecord) -> DeviceRecord:

@@ -78,10 +78,6 @@ class IotHubRegistries(Protocol):
         """Keep devices out of a hub and end their connections; give how many were enabled, and are not any more."""
         ...
 
-    async def delete(self, hub: str, device_id: str) -> None:
-        """Delete a device identity, if it exists, whatever others write."""
-        ...
-
     async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
         """Delete an identity, if it is as it was seen; ``False`` if it has changed since, ``True`` if it is gone."""
         ...

@@ -166,7 +166,9 @@ async def test_what_others_do_at_dps_and_the_hub_is_explained(fleet: Fleet) -> N
     registry = registry_of(fleet.emulator.endpoints)
     registry.update_device_with_x509(DEVICE, registry.get_device(DEVICE).etag, "AB" * 32, "AB" * 32, "enabled")
     await tell()
-    await hubs.delete(fleet.hub, DEVICE)
+    present = await hubs.get(fleet.hub, DEVICE)
+    assert present is not None
+    assert await hubs.delete_unchanged(fleet.hub, present)
     await tell()
     fleet.device.registered()
     await tell()

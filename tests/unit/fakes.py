@@ -283,10 +283,11 @@ class FakeHubs(Hubs):
         self.bulk.append((hub, list(device_ids)))
         return await super().disable_many(hub, device_ids, reason=reason)
 
-    async def delete(self, hub: str, device_id: str) -> None:
+    async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
         self._answer(hub)
-        await super().delete(hub, device_id)
+        is_gone = await super().delete_unchanged(hub, seen)
         self.step()
+        return is_gone
 
     async def merge_twin(
         self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]

@@ -13,6 +13,7 @@ from azure.core.exceptions import HttpResponseError
 from shared.adapters.breakers import Breaker, ServiceSilent
 from shared.adapters.iot_hub import IotHubRegistries
 from shared.adapters.sdk_errors import is_outage, service_of
+from shared.ports.hubs import HubIdentity
 
 
 class Clock:
@@ -152,7 +153,8 @@ async def test_a_hub_that_hangs_holds_up_neither_other_hubs_nor_what_shuts_its_o
     hubs = IotHubRegistries({}, credential)
     try:
         hanging = [asyncio.create_task(hubs.get("a.test", f"press-{n}")) for n in range(20)]
-        await hubs.delete("a.test", "press-1")
+        seen = HubIdentity("press-1", enabled=False, thumbprints=frozenset(), connected=False, authentication="none")
+        assert await hubs.delete_unchanged("a.test", seen)
         assert await hubs.get("b.test", "press-1") is not None
         assert not any(each.done() for each in hanging)
     finally:

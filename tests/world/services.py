@@ -480,22 +480,15 @@ class Hubs:
                 self._switched(hub, each, enabled=False, reason=reason)
             return len(enabled)
 
-    async def delete(self, hub: str, device_id: str) -> None:
-        async with self.conductor.step("hub.delete", service_of(hub)):
-            self._drop(hub, device_id)
-
     async def delete_unchanged(self, hub: str, seen: HubIdentity) -> bool:
         async with self.conductor.step("hub.delete_unchanged", service_of(hub)):
             present = self.identities.get((hub, seen.device_id))
             if present is not None and present.etag != seen.etag:
                 return False
-            self._drop(hub, seen.device_id)
+            if self.identities.pop((hub, seen.device_id), None) is not None:
+                self.writes += 1
+                self.twins.pop((hub, seen.device_id), None)
             return True
-
-    def _drop(self, hub: str, device_id: str) -> None:
-        if self.identities.pop((hub, device_id), None) is not None:
-            self.writes += 1
-            self.twins.pop((hub, device_id), None)
 
     async def merge_twin(
         self, hub: str, device_id: str, *, tags: Mapping[str, Any], desired: Mapping[str, Any]

@@ -17,9 +17,7 @@ import pytest
 
 from shared.contracts.messages import Queue
 from shared.domain.groups import CaReferences
-from shared.domain.orders import LineState, OrderLine
 from shared.domain.treatments import TREATMENTS, FindingKind, Policy
-from shared.domain.words import RegisterBy
 from shared.errors import DeviceFactoryError
 from tests.world import groups_acts
 from tests.world.acts import ALL_CALLS
@@ -27,7 +25,7 @@ from tests.world.auditor import audit
 from tests.world.drift import OTHERS, REPORTED, delete_identity, fleet_of, make_group
 from tests.world.prover import RUNS
 from tests.world.services import HUB
-from tests.world.world import DEVICE, GROUP
+from tests.world.world import DEVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -185,17 +183,7 @@ class TakenOver(Scene):
 
 
 async def _accept_order(fleet: Fleet, registration_id: str) -> None:
-    line = OrderLine(
-        order_id="o9",
-        line=0,
-        state=LineState.ORDERED,
-        requested_id=registration_id,
-        registration_id=registration_id,
-        enrollment_group=GROUP,
-        register_by=RegisterBy.SERVICE,
-        accepted_at=fleet.world.now,
-    )
-    await fleet.world.orders.insert_lines([line])
+    await fleet.world.line("o9", csr=None, device=registration_id)
     fleet.world.ask(ORDER, Queue.DEVICE_REGISTRATIONS, {"orderId": "o9", "line": 0})
 
 

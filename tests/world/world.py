@@ -505,16 +505,23 @@ class World:
         )
         return self
 
-    async def line(self, order_id: str, *, csr: str | None, register_by: RegisterBy = RegisterBy.SERVICE) -> None:
-        """Accept an order with the device in its only line."""
+    async def line(
+        self,
+        order_id: str,
+        *,
+        csr: str | None,
+        register_by: RegisterBy = RegisterBy.SERVICE,
+        device: str = DEVICE,
+    ) -> None:
+        """Accept an order with a device in its only line."""
         await self.orders.insert_lines(
             [
                 OrderLine(
                     order_id=order_id,
                     line=0,
                     state=LineState.ORDERED,
-                    requested_id=DEVICE,
-                    registration_id=DEVICE,
+                    requested_id=device,
+                    registration_id=device,
                     enrollment_group=GROUP,
                     register_by=register_by,
                     accepted_at=self.now,

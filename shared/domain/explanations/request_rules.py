@@ -57,11 +57,7 @@ def close(seen: Seen) -> Remedy:
 
 def request_stuck(seen: Seen) -> str | None:
     """A request about it waits for somebody."""
-    found = _waiting(seen, by_itself=False)
-    if found is None:
-        return None
-    request, wait = found
-    return f"the request {request.request_id!r} waits since {day(wait.since)}, until somebody acts: {wait.what}"
+    return _what_waits(seen, by_itself=False, until=", until somebody acts")
 
 
 def unstick(seen: Seen) -> Remedy:
@@ -77,16 +73,20 @@ def unstick(seen: Seen) -> Remedy:
 
 def request_waits(seen: Seen) -> str | None:
     """A request about it goes on later."""
-    found = _waiting(seen, by_itself=True)
-    if found is None:
-        return None
-    request, wait = found
-    return f"the request {request.request_id!r} waits since {day(wait.since)}: {wait.what}"
+    return _what_waits(seen, by_itself=True)
 
 
 def see_request(seen: Seen) -> Remedy:
     """Look at the request."""
     return Remedy("It goes on by itself. The request says what it waits for.", _shown(_waiting(seen, by_itself=True)))
+
+
+def _what_waits(seen: Seen, *, by_itself: bool, until: str = "") -> str | None:
+    found = _waiting(seen, by_itself=by_itself)
+    if found is None:
+        return None
+    request, wait = found
+    return f"the request {request.request_id!r} waits since {day(wait.since)}{until}: {wait.what}"
 
 
 def _waiting(seen: Seen, *, by_itself: bool) -> tuple[RequestRecord, Wait] | None:

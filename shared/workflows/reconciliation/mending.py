@@ -217,10 +217,11 @@ class Mending:
         """Have DPS and the hub take a device's own certificates alone, and forget who has registered it."""
         before = await self.provisioning.get_registration(finding.subject)
         await self._pin(finding)  # who registers after this is the device itself
-        if before is not None:
-            with as_read(f"the registration of {finding.subject!r}"):
-                await self.provisioning.delete_registration(finding.subject, etag=before.get("etag"))
-        if before is not None and await self.provisioning.get_registration(finding.subject) == before:
+        if before is None:
+            return
+        with as_read(f"the registration of {finding.subject!r}"):
+            await self.provisioning.delete_registration(finding.subject, etag=before.get("etag"))
+        if await self.provisioning.get_registration(finding.subject) == before:
             raise Overtaken(f"DPS still has the registration of {finding.subject!r} that another group has made")
 
     async def _set_certificates(self, finding: FindingRecord) -> None:

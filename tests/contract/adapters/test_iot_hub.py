@@ -108,7 +108,7 @@ async def test_a_device_is_let_in_as_it_was_seen(emulator: RunningEmulator, hubs
     assert let_in is not None
     assert (let_in.enabled, let_in.reason, let_in.thumbprints) == (True, "reinstated", frozenset({f"{0:040X}"}))
     assert await hubs.let_in(hub, seen, reason="again") is None
-    await hubs.delete(hub, device_id)
+    assert await hubs.delete_unchanged(hub, let_in)
     assert await hubs.let_in(hub, let_in, reason="gone") is None
     assert await hubs.shut_out(hub, device_id, reason="gone") is None
 

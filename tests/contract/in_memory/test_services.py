@@ -311,8 +311,8 @@ async def test_an_identity_that_is_gone_is_neither_shut_out_nor_let_in(place: Pl
     await place.register()
     shut = await place.hubs.shut_out(place.hub, place.device, reason=REASON)
     assert shut is not None
-    await place.hubs.delete(place.hub, place.device)
-    await place.hubs.delete(place.hub, place.device)
+    assert await place.hubs.delete_unchanged(place.hub, shut)
+    assert await place.hubs.delete_unchanged(place.hub, shut)
     assert await place.hubs.get(place.hub, place.device) is None
     assert await place.hubs.shut_out(place.hub, place.device, reason=REASON) is None
     assert await place.hubs.let_in(place.hub, shut, reason="gone") is None
@@ -411,7 +411,7 @@ async def test_an_identity_is_disabled_as_it_was_seen(place: Place) -> None:
     assert (shut.enabled, shut.thumbprints, shut.reason) == (False, seen.thumbprints, REASON)
     assert await place.hubs.disable(place.hub, seen, reason="another") is None
     assert await place.identity() == shut
-    await place.hubs.delete(place.hub, place.device)
+    assert await place.hubs.delete_unchanged(place.hub, shut)
     assert await place.hubs.disable(place.hub, shut, reason=REASON) is None
 
 
@@ -490,7 +490,7 @@ async def test_a_device_is_in_the_hub_that_it_was_assigned_to_and_in_no_other(pl
     await place.hubs.merge_twin(place.other, place.device, tags={"plant": "Bremen"}, desired={})
     assert place.twin(place.device) == ({}, {})
     assert await place.hubs.find(place.other, [place.device]) == {place.device: there}
-    await place.hubs.delete(place.hub, place.device)
+    assert await place.hubs.delete_unchanged(place.hub, await place.identity())
     assert await place.hubs.get(place.other, place.device) == there
     assert place.device not in {each.device_id for each in await all_of(partial(place.hubs.page, place.hub), size=100)}
 
@@ -520,6 +520,6 @@ async def test_a_twin_is_merged_into(place: Place) -> None:
     await place.hubs.shut_out(place.hub, place.device, reason=REASON)
     await place.hubs.merge_twin(place.hub, place.device, tags={}, desired={"a": None})
     assert place.twin(place.device)[1] == {"b": {"c": True}}
-    await place.hubs.delete(place.hub, place.device)
+    assert await place.hubs.delete_unchanged(place.hub, await place.identity())
     await place.register()
     assert place.twin(place.device) == ({}, {})
