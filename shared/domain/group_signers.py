@@ -83,8 +83,21 @@ def check_alone(entry: Entry, certificate: x509.Certificate | None) -> None:
         raise _other_signers(entry, present)
 
 
-def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
-    """Let a group accept the next CA beside the present one.
+def check_rolling(entry: Entry, source: x509.Certificate, revoked: x509.Certificate) -> None:
+    """See that a group accepts the CA that is leaving it and one that was revoked, or that one no more, and no other.
+
+    Raises:
+        Conflict: it accepts others.
+    """
+    present, leaving = _signers(entry), names.sha256_thumbprint(source)
+    if present not in {(leaving, names.sha256_thumbprint(revoked)), (leaving, None)}:
+        raise _other_signers(entry, present)
+
+
+def with_next(
+    entry: Entry, source: x509.Certificate, target: x509.Certificate, *, revoked: x509.Certificate | None = None
+) -> Entry:
+    """Let a group accept the next CA beside the present one, and instead of one that was revoked, if there is one.
 
     Raises:
         Conflict: it accepts others than these, which may have devices.
@@ -92,7 +105,7 @@ def with_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) 
     present, wanted = _signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
     if present == wanted:
         return entry
-    if present != (wanted[0], None):
+    if present not in {(wanted[0], None), (wanted[0], names.sha256_thumbprint(revoked) if revoked else None)}:
         raise _other_signers(entry, present)
     return {**entry, "attestation": x509_attestation(source, target)}
 

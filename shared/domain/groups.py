@@ -67,6 +67,18 @@ class RolloverState(StrEnum):
     RETIRED = "retired"
 
 
+class ReplacedRollover(Part):
+    """The rollover whose CA was revoked after it had taken over, while another one is prepared in its place.
+
+    Attributes: as those of the :class:`Rollover` that it was.
+    """
+
+    target: str
+    request: str
+    started_at: datetime
+    rolling_since: datetime | None = None
+
+
 class Rollover(Part):
     """The change from one issuing CA to the next.
 
@@ -80,6 +92,7 @@ class Rollover(Part):
         custody: where the target's key is to be, likewise.
         rolling_since: when the target took over.
         problem: why the last attempt to go on did not succeed.
+        replaces: the rollover whose target was revoked, until this one's signs.
     """
 
     lifecycle = lifecycles.ROLLOVER
@@ -94,11 +107,23 @@ class Rollover(Part):
     rolling_since: datetime | None = None
     retired_at: datetime | None = None
     problem: str | None = None
+    replaces: ReplacedRollover | None = None
 
     @property
     def under_way(self) -> bool:
         """Whether DPS may hold both CAs."""
         return self.state is not RolloverState.RETIRED
+
+    def replaced(self) -> ReplacedRollover:
+        """Give what another one in its place keeps of it."""
+        return ReplacedRollover(**{name: getattr(self, name) for name in ReplacedRollover.model_fields})
+
+    def withdrawn(self) -> Rollover | None:
+        """Give the rollover that is under way if this one can't be; ``None`` if there is none."""
+        if self.replaces is None:
+            return None
+        before = {name: getattr(self.replaces, name) for name in ReplacedRollover.model_fields}
+        return Rollover(source=self.source, state=RolloverState.ROLLING, **before)
 
 
 class Change(Part):
@@ -260,7 +285,7 @@ class GroupRecord(Record):
         return self.changed(
             issuer=rollover.target,
             previous_issuer=rollover.source,
-            rollover=rollover.changed(state=RolloverState.ROLLING, rolling_since=at),
+            rollover=rollover.changed(state=RolloverState.ROLLING, rolling_since=at, replaces=None),
             change=Change(
                 request=rollover.request,
                 action=ChangeAction.ROLL,

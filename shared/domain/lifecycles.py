@@ -197,6 +197,7 @@ ROLLOVER = Lifecycle(
         (BEGIN, "asked for", "preparing", By.OPERATOR),
         ("preparing", "the next CA signs", "rolling", By.APP),
         ("rolling", "no certificate of the old CA is left", "retired", By.TIME),
+        ("rolling", "the next roll, when the new CA is revoked", "preparing", By.OPERATOR),
         ("retired", "the next roll", "preparing", By.OPERATOR),
     ),
 )

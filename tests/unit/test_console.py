@@ -33,6 +33,7 @@ from shared.domain.authorities import ProofOfPossession
 from shared.domain.callers import Actor, CallerKind, Role
 from shared.domain.findings import FindingRecord, FindingState
 from shared.domain.findings import SubjectKind as SubjectOfFinding
+from shared.domain.groups import GroupState
 from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.passes import ReconciliationRecord
 from shared.domain.requests import RequestState
@@ -1070,6 +1071,10 @@ async def test_a_group_shows_how_far_its_rollover_and_its_requests_are_and_who_h
     assert "7 of 9 done, 1 failed, 1 wait, 1 need a CSR" in text
     assert "its owner: it has to send a CSR" in text
     assert "/roll" not in text, "one is under way"
+    shown = await services.groups.directory.summary("line-1")
+    services.groups.directory.summary = answering(shown.model_copy(update={"state": GroupState.DISABLED}))
+    text = (await ask("console_group", route=READ["console_group"])).get_body().decode()
+    assert "/roll" in text, "the CA that has taken over may have been revoked"
 
 
 async def test_a_request_that_was_forgotten_does_not_hide_its_group(services: SimpleNamespace) -> None:

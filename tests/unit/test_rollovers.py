@@ -58,6 +58,7 @@ def thumbprint(name: str) -> str:
 @dataclass
 class FakeAuthorities:
     made: set[str] = field(default_factory=lambda: {"g-ca1", "shared-ca"})
+    ended: dict[str, AuthorityState] = field(default_factory=dict)
     step: Any = None
 
     async def ensure(self, definition: Any, *, cause: str) -> None:
@@ -71,7 +72,7 @@ class FakeAuthorities:
             kind=CertificateKind.INTERMEDIATE,
             path_length=0,
             custody=KeyCustody.VAULT,
-            state=AuthorityState.ACTIVE,
+            state=self.ended.get(name, AuthorityState.ACTIVE),
         )
 
     async def above(self, _name: str) -> str:
@@ -214,11 +215,15 @@ class Scene:
         return [held[place]["info"]["sha256Thumbprint"] for place in ("primary", "secondary") if place in held]
 
     def check_no_device_is_cut_off(self) -> None:
-        """DPS accepts the CA that new certificates come from, and the one that those in use come from."""
+        """DPS accepts the CA that new certificates come from, and the one that those in use come from.
+
+        Nothing comes from one that is revoked.
+        """
         row = self.table.rows.get(("group", "g"))
         if row is None or "g" not in self.provisioning.groups:
             return
-        assert thumbprint(row.values["issuer"]) in self.accepted()
+        if row.values["issuer"] not in self.authorities.ended:
+            assert thumbprint(row.values["issuer"]) in self.accepted()
         if "previousIssuer" in row.values and self.in_force.rows:
             assert thumbprint(row.values["previousIssuer"]) in self.accepted()
 
@@ -433,6 +438,105 @@ async def test_a_second_roll_is_refused_until_the_old_ca_is_retired() -> None:
     record = await scene.record()
     assert (record.issuer, record.previous_issuer) == ("g-ca3", "g-ca2")
     assert scene.accepted() == [thumbprint("g-ca2"), thumbprint("g-ca3")]
+
+
+async def rolling_to_a_revoked_ca(trap: Trap | None = None) -> Scene:
+    """A group in which another CA has taken over, and was revoked while the old one has a certificate in use."""
+    scene = await Scene().set_up()
+    await scene.roll()
+    scene.authorities.ended["g-ca2"] = AuthorityState.REVOKED
+    scene.trap = trap or Trap()
+    return scene
+
+
+async def test_a_group_whose_new_ca_is_revoked_is_rolled_to_another_before_the_old_one_retires() -> None:
+    """The revoked CA leaves DPS, the old one stays for its devices, and retires as it would have."""
+    scene = await rolling_to_a_revoked_ca()
+    await scene.roll("again")
+    record = await scene.record()
+    assert (record.issuer, record.previous_issuer, record.state) == ("g-ca3", "g-ca1", GroupState.ENABLED)
+    assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca3")]
+    assert record.authorities == {"g-ca1", "g-ca3"}
+    assert record.rollover is not None
+    assert (record.rollover.source, record.rollover.target, record.rollover.replaces) == ("g-ca1", "g-ca3", None)
+    scene.now = NOW + timedelta(days=366)
+    assert (await scene.sweep())["retired"] == 1
+    assert scene.accepted() == [thumbprint("g-ca3")]
+
+
+async def test_a_revoked_ca_that_somebody_took_out_of_dps_does_not_hinder_its_replacement() -> None:
+    """The place that it had is free."""
+    scene = await rolling_to_a_revoked_ca()
+    del scene.provisioning.groups["g"]["attestation"]["x509"]["signingCertificates"]["secondary"]
+    await scene.roll("again")
+    assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca3")]
+
+
+async def test_the_replacement_of_a_revoked_ca_that_is_killed_after_any_step_is_carried_on() -> None:
+    """By its message, or by the sweep: it ends the same, with one event."""
+    for after in range(1, 100):
+        scene = await rolling_to_a_revoked_ca(Trap(after))
+        with suppress(Killed):
+            await scene.roll("again")
+        if scene.trap.steps < after:
+            break
+        await (scene.roll("again") if after % 2 else scene.rollovers.sweep())
+        record = await scene.record()
+        if record.rollover is not None and record.rollover.request == "roll":
+            assert after == 1, "nothing was entered yet, and a sweep can't know of it"
+            continue
+        assert (record.issuer, record.previous_issuer) == ("g-ca3", "g-ca1")
+        assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca3")]
+        assert len(set(scene.events())) == 2
+    assert after == 7, "intent, CA, entry in DPS, take-over, event, ledger: six steps, and then none is left"
+
+
+async def test_a_replacement_of_a_revoked_ca_that_dps_refuses_leaves_the_rollover_as_it_was() -> None:
+    """The old CA still retires by it, and another roll is taken."""
+    scene = await rolling_to_a_revoked_ca()
+    before, put_group = (await scene.record()).rollover, scene.provisioning.put_group
+
+    async def refusing(_group: Any, *, etag: str | None = None) -> None:
+        del etag
+        raise Rejected.because("DPS takes no such certificate")
+
+    scene.provisioning.put_group = refusing  # type: ignore[method-assign, assignment]
+    with pytest.raises(Rejected, match="DPS takes no such certificate"):
+        await scene.roll("again")
+    assert before is not None
+    assert (await scene.record()).rollover == before.changed(parent=None, custody=None)  # which say how it was made
+    scene.provisioning.put_group = put_group  # type: ignore[method-assign]
+    await scene.roll("third")
+    assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca4")]
+
+
+@pytest.mark.parametrize("state", [AuthorityState.RETIRED, AuthorityState.DISABLED])
+async def test_a_new_ca_whose_devices_are_still_let_in_is_not_replaced(state: AuthorityState) -> None:
+    """Retired or disabled it only signs nothing: DPS has two places, and each has devices."""
+    scene = await rolling_to_a_revoked_ca()
+    scene.authorities.ended["g-ca2"] = state
+    with pytest.raises(Conflict, match=r"^action: a rollover of 'g' from 'g-ca1' to 'g-ca2' is under way since "):
+        await scene.roll("again")
+
+
+async def test_a_group_is_not_rolled_back_to_the_ca_that_is_leaving() -> None:
+    """DPS has it already, in the other place."""
+    scene = await rolling_to_a_revoked_ca()
+    with pytest.raises(Conflict) as refused:
+        await scene.roll("back", issuer="g-ca1")
+    assert str(refused.value) == "issuer: 'g-ca1' is leaving the group 'g'; name another, or none to have one made"
+    assert scene.accepted() == [thumbprint("g-ca1"), thumbprint("g-ca2")]
+
+
+async def test_what_somebody_else_put_beside_a_revoked_ca_is_not_replaced() -> None:
+    """A primary that the app did not put there may have devices."""
+    scene = await rolling_to_a_revoked_ca()
+    held = scene.provisioning.groups["g"]["attestation"]["x509"]["signingCertificates"]
+    held["primary"] = {"info": {"sha256Thumbprint": "AB"}}
+    scene.table.step = scene.queues.step = lambda: None
+    with pytest.raises(Conflict, match="has other signing certificates than this app put there"):
+        await scene.roll("again")
+    assert "g-ca3" not in scene.authorities.made
 
 
 async def test_what_somebody_else_put_into_dps_is_not_replaced() -> None:

@@ -83,5 +83,8 @@ async def _requests(services: Services, group_id: str) -> tuple[Sequence[Followe
 def _acts(group: GroupSummary) -> Sequence[str]:
     """Give the acts that are offered; whether one can be done is for its page to say."""
     switch = "enable" if group.state is GroupState.DISABLED else "disable"
-    rolls = group.rollover is None or group.rollover.state is RolloverState.RETIRED
+    # One that is disabled may be so because the CA that has taken over was revoked.
+    replaces = group.rollover is not None and group.rollover.state is RolloverState.ROLLING
+    is_over = group.rollover is None or group.rollover.state is RolloverState.RETIRED
+    rolls = is_over or (replaces and group.state is GroupState.DISABLED)
     return [switch, *(["roll"] if rolls else []), "delete"]

@@ -13,9 +13,10 @@ from shared.domain.attestations import (
     same_attestation,
     x509_attestation,
 )
+from shared.domain.authorities import OVER
 from shared.domain.entries import check_conditions, check_etag, foreign, group_entry
-from shared.domain.group_signers import check_alone, with_references
-from shared.domain.groups import GroupState
+from shared.domain.group_signers import check_alone, check_rolling, with_references
+from shared.domain.groups import GroupState, RolloverState
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.entries import check_hubs, check_references, named, read_entry, unknown
@@ -23,7 +24,7 @@ from shared.workflows.groups.entries import check_hubs, check_references, named,
 if TYPE_CHECKING:
     from shared.contracts.groups import EnrollmentGroupRequest
     from shared.domain.attestations import Entry
-    from shared.domain.groups import CaReferences, GroupRecord
+    from shared.domain.groups import CaReferences, GroupRecord, Rollover
     from shared.ledger.groups import Groups
     from shared.ports.ca_certificates import DpsCaCertificates
     from shared.ports.provisioning import ProvisioningService
@@ -160,6 +161,8 @@ class GroupChecks:
     async def roll(self, request: EnrollmentGroupRequest, record: GroupRecord) -> str | AuthorityDefinition:
         """See that another CA can take over in a group, and give which one.
 
+        While a rollover is under way, one can if the CA that has taken over was revoked: it leaves at once.
+
         Raises:
             PreconditionFailed: its entry has another ETag than the request expects.
             Conflict: a rollover is under way, or the group does not hold what this app put there.
@@ -167,20 +170,36 @@ class GroupChecks:
             Deferred: the CA is not ready yet.
         """
         group_id, present = record.enrollment_group, record.rollover
-        if present is not None and present.under_way:
-            raise Conflict.because(
-                f"a rollover of {group_id!r} from {present.source!r} to {present.target!r} is under way since "
-                f"{present.started_at:%Y-%m-%d %H:%M} UTC, and DPS holds two issuing CAs of a group at a time; roll "
-                f"again when {present.source!r} is retired, after its last certificate has expired or was superseded "
-                "or revoked",
-                field="action",
-            )
+        rolling = present if present is not None and present.under_way else None
+        if rolling is not None:
+            await self._check_replaced(group_id, rolling)
         entry = await read_entry(self.provisioning, group_id)
         check_etag(named(group_id), entry["etag"], request.if_match)
-        check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)
+        if rolling is not None:
+            source, target = await self.authorities.load(rolling.source), await self.authorities.load(rolling.target)
+            check_rolling(entry, source.certificate, target.certificate)
+            if request.issuer == rolling.source:
+                raise Conflict.because(
+                    f"{rolling.source!r} is leaving the group {group_id!r}; name another, or none to have one made",
+                    field="issuer",
+                )
+        else:
+            check_alone(entry, (await self.authorities.load(record.issuer)).certificate if record.issuer else None)
         if request.issuer is not None and request.issuer == record.issuer:
             raise Conflict.because(f"{record.issuer!r} is the group's issuing CA already; name another", field="issuer")
         return await self.group_authorities.following(request, record)
+
+    async def _check_replaced(self, group_id: str, rolling: Rollover) -> None:
+        """See that the CA which has taken over was revoked: all its devices are shut out, and it need not stay."""
+        if rolling.state is RolloverState.ROLLING and (await self.authorities.get(rolling.target)).state in OVER:
+            return
+        raise Conflict.because(
+            f"a rollover of {group_id!r} from {rolling.source!r} to {rolling.target!r} is under way since "
+            f"{rolling.started_at:%Y-%m-%d %H:%M} UTC, and DPS holds two issuing CAs of a group at a time; roll "
+            f"again when {rolling.source!r} is retired, after its last certificate has expired or was superseded "
+            "or revoked",
+            field="action",
+        )
 
 
 def next_generation(before: GroupRecord | None) -> int:

@@ -297,7 +297,9 @@ class GroupConverger:
         )
         if entry is None:
             raise gone(record.enrollment_group)
-        wanted = with_next(entry, *await self._certificates(rollover))
+        replaces = rollover.replaces
+        revoked = (await self.authorities.load(replaces.target)).certificate if replaces is not None else None
+        wanted = with_next(entry, *await self._certificates(rollover), revoked=revoked)
         if wanted != entry:  # else DPS has it already, and the group is one of its groups
             check_signs(await self.authorities.get(rollover.target))
         await self._write(entry, wanted)
@@ -338,4 +340,4 @@ class GroupConverger:
 
 def _without_rollover(record: GroupRecord) -> GroupRecord:
     """Give a group without the rollover that can never succeed: another one may be asked for."""
-    return record.changed(rollover=None)
+    return record.changed(rollover=record.rollover and record.rollover.withdrawn())

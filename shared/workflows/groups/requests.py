@@ -249,14 +249,16 @@ class EnrollmentGroups:
         request, now = asked.request, self.clock()
         wanted = await self.checks.roll(request, record)
         name, definition = (wanted, None) if isinstance(wanted, str) else (wanted.name, wanted)
+        before = record.rollover if record.rollover is not None and record.rollover.under_way else None
         rollover = Rollover(
-            source=record.issuer,
+            source=before.source if before is not None else record.issuer,
             target=name,
             state=RolloverState.PREPARING,
             request=request.request_id,
             started_at=now,
             parent=definition.parent if definition else None,
             custody=definition.custody if definition else None,
+            replaces=before.replaced() if before is not None else None,
         )
         return record.changed(
             rollover=rollover, generation=record.generation + 1, updated_at=now, last_request=request.request_id
