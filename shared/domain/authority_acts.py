@@ -222,6 +222,20 @@ def withdrawn(record: AuthorityRecord) -> AuthorityRecord:
     return record.changed(proof_of_possession=None)
 
 
+def check_not_over(record: AuthorityRecord) -> None:
+    """See that a CA may still get a key or a certificate.
+
+    Raises:
+        Conflict: nobody is to trust it any more.
+    """
+    if record.state in OVER:
+        raise Conflict.because(
+            f"the certificate authority {record.name!r} is {record.state}, so nothing is taken in for it: "
+            f"{_WAY_OUT[record.state]}",
+            field="name",
+        )
+
+
 def check_signs(record: AuthorityRecord) -> None:
     """See that a CA signs certificates.
 

@@ -12,6 +12,7 @@ from shared import acting
 from shared.domain.approvals import ApprovalAct, Deed
 from shared.domain.audit_entries import SubjectKind, with_act
 from shared.domain.authorities import AuthorityRecord, AuthorityState, ProofOfPossession
+from shared.domain.authority_acts import check_not_over
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Overtaken, Rejected
 from shared.pki import names
@@ -85,7 +86,7 @@ class AuthorityInstallation:
 
         Raises:
             NotFound: the CA does not exist.
-            Conflict: it asks for no certificate.
+            Conflict: it asks for no certificate, or is revoked or deleted and does not have this one.
             Rejected: the certificates do not fit its key, or each other, or can't be a CA's here, or end at another
                 root than the CA is pinned to.
             AwaitsApproval: a second person has to approve it; then the caller sends it again.
@@ -94,6 +95,8 @@ class AuthorityInstallation:
         """
         await self.converger.check_ledger()
         record, now = (await authority_of(self.records, name)).record, self.clock()
+        if record.certificate is None:
+            check_not_over(record)
         if record.certificate is None and record.signing_request is None:
             if record.wanted is None or not record.wanted.externally_signed:
                 raise Conflict.because(
@@ -106,6 +109,8 @@ class AuthorityInstallation:
             own = certificates_of(record.certificate)[0]
             issuer = await self.keys.compute(further_certificate, certificates, own, key, now=now)
             check_pinned(record, issuer, "certificate")
+            if issuer.certificate not in all_certificates(record):
+                check_not_over(record)
             await self._allow(_INSTALL, name, issuer, request_id, group=record.enrollment_group)
             return await self._take_in(name, issuer, "certificate")
         request = x509.load_pem_x509_csr((record.signing_request or "").encode())
@@ -132,7 +137,7 @@ class AuthorityInstallation:
 
         Raises:
             AwaitsApproval: a second person has to approve it; then the caller sends it again.
-            Conflict: the name belongs to another CA, or the CA is here under another name.
+            Conflict: the name belongs to another CA, or the CA is here under another name, or is revoked or deleted.
             Rejected: it can't be opened, or can't sign for devices, or a root's key is not to be in the vault, or a
                 service has no place left for it.
             Deferred: others are at it.
@@ -142,6 +147,8 @@ class AuthorityInstallation:
         issuer, field = await self.opening.run(_read, wanted, self.clock()), "pfx" if wanted.pfx else "pem"
         kind = CertificateKind.INTERMEDIATE if len(issuer.chain) > 1 else CertificateKind.ROOT
         same = await self._same_as(issuer)
+        if same is not None:
+            check_not_over(same)
         if same is not None and same.name != name:
             raise same_authority(same.name)
         if same is not None and same.certificate is not None:
@@ -226,6 +233,7 @@ class AuthorityInstallation:
         """Take the name for a CA that is brought along, or take it anew, so that the sweep does not give it back."""
 
         def renewed(present: AuthorityRecord) -> AuthorityRecord:
+            check_not_over(present)
             if present.certificate is not None:
                 return present
             return present.changed(
@@ -248,6 +256,8 @@ class AuthorityInstallation:
         """Give a CA its certificate, which no other one replaces."""
 
         def given(present: AuthorityRecord) -> AuthorityRecord:
+            if present.certificate is None:
+                check_not_over(present)
             after = present.changed(problem=None, **placed) if present.certificate is None else present
             return _called_for(after) if after.thumbprint == placed["thumbprint"] else after
 
@@ -262,6 +272,7 @@ class AuthorityInstallation:
         def taken_in(present: AuthorityRecord) -> AuthorityRecord:
             if issuer.certificate in all_certificates(present):
                 return _called_for(present)
+            check_not_over(present)  # it would be in force, and on no list
             further = {"further_certificates": (present.further_certificates or "") + names.pem(issuer.certificate)}
             check_length(further, field)
             return present.changed(**further)

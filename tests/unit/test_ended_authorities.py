@@ -1,0 +1,171 @@
+"""CAs that have ended take nothing in any more, and leave nothing where they were known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.acting import acting
+from shared.contracts.authorities import AuthorityAct
+from shared.contracts.parsing import parse
+from shared.domain.approvals import ApprovalAct
+from shared.domain.authorities import AuthorityState
+from shared.domain.words import CertificateKind
+from shared.errors import Conflict
+from shared.pki.identities import authority_identity
+from shared.workflows.authorities.records import AuthorityDefinition
+from tests.pki.foreign import KEY, authority, name_of
+from tests.records import authority_record
+from tests.unit.test_owned_authorities import Scene, brought, written
+from tests.world.approving import ADA
+
+if TYPE_CHECKING:
+    from shared.domain.authorities import AuthorityRecord
+
+ROOT, RENEWED = authority("corporate"), authority("corporate")
+TOP_KEY = ec.generate_private_key(ec.SECP256R1())
+TOP = authority("top", key=TOP_KEY, signed_by=TOP_KEY)
+ELSEWHERE = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, externally_signed=True)
+
+
+async def act(scene: Scene, name: str, action: str, **fields: Any) -> None:
+    body = {"requestId": f"{action}-{name}", "name": name, "action": action, **fields}
+    await scene.subject.acts.carry_out(parse(AuthorityAct, body))
+
+
+async def left_in_the_middle(scene: Scene, **fields: Any) -> AuthorityRecord:
+    """Have a CA there whose import broke off, as the sweep leaves it."""
+    identity = authority_identity(ROOT.subject, KEY.public_key())
+    fields = {"problem": "its import broke off", **fields}
+    known = await scene.records.try_insert(
+        authority_record(
+            "corporate",
+            scene.now,
+            kind=CertificateKind.ROOT,
+            state=AuthorityState.REQUESTED,
+            fingerprint=f"imported|{identity}",
+            identity=identity,
+            **fields,
+        )
+    )
+    assert known is not None
+    return known.record
+
+
+async def ended(how: str) -> Scene:
+    """Give a scene whose CA has ended, as its name says: by a deletion before it was whole, or of one that was."""
+    scene = Scene()
+    if how == "deleted in the middle":
+        await left_in_the_middle(scene)
+    else:
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+        if how == "revoked":
+            await act(scene, "corporate", "revoke", reason="keyCompromise")
+        else:
+            await act(scene, "corporate", "retire")
+            scene.now += timedelta(hours=1)
+    if how.startswith("deleted"):
+        await act(scene, "corporate", "delete")
+    scene.vault.keys.clear()  # its owner has purged it
+    return scene
+
+
+OVER = {
+    "deleted in the middle": "deleted, so nothing is taken in for it: that is final: have another CA made, under another name",
+    "deleted": "deleted, so nothing is taken in for it: that is final: have another CA made, under another name",
+    "revoked": "revoked, so nothing is taken in for it: that is final: have another CA made, and roll its groups to that one",
+}
+
+
+@pytest.mark.parametrize("how", OVER)
+@pytest.mark.parametrize("name", ["corporate", "other"])
+@pytest.mark.parametrize("certificate", [ROOT, RENEWED], ids=["as before", "renewed"])
+async def test_an_import_of_a_ca_that_has_ended_is_refused_before_its_key_is_kept(
+    how: str, name: str, certificate: Any
+) -> None:
+    """Nor does it wait for a second person, who would approve what can't be."""
+    scene = await ended(how)
+    before = [record async for record in scene.subject.authorities.list()]
+    scene.wanted[ApprovalAct.IMPORT_AUTHORITY] = 0
+    with acting(ADA), pytest.raises(Conflict) as refused:
+        await scene.subject.installation.take_over(name, brought(certificate), cause="r2")
+    assert str(refused.value) == f"name: the certificate authority 'corporate' is {OVER[how]}"
+    assert scene.vault.keys == {}
+    assert [record async for record in scene.subject.authorities.list()] == before
+
+
+async def test_an_import_beside_the_deletion_of_its_ca_is_refused_before_its_key_is_kept() -> None:
+    """It has looked at the CA before it was deleted."""
+    scene = Scene()
+    await left_in_the_middle(scene)
+    subject = scene.subject
+
+    class Approving:
+        async def allow(self, *_: Any) -> None:
+            await act(scene, "corporate", "delete")
+
+    approving: Any = Approving()
+    with pytest.raises(Conflict, match="'corporate' is deleted, so nothing is taken in for it"):
+        await replace(subject.installation, approvals=approving).take_over("corporate", brought(ROOT), cause="r2")
+    assert scene.vault.keys == {}
+    assert (await subject.authorities.get("corporate")).state is AuthorityState.DELETED
+
+
+async def test_a_certificate_of_a_ca_that_was_deleted_while_it_waited_for_it_is_refused() -> None:
+    """Whether it was deleted before, or while the certificate is looked at."""
+    scene = Scene()
+    await scene.subject.creation.ensure(ELSEWHERE, cause="r1")
+    key = scene.vault.keys["line"]
+    answer = written(authority(name_of("line", "Ex"), parent=TOP, key=key, signed_by=TOP_KEY, length=0), TOP).encode()
+
+    class Approving:
+        async def allow(self, *_: Any) -> None:
+            await act(scene, "line", "delete")
+
+    approving: Any = Approving()
+    for installation in (replace(scene.subject.installation, approvals=approving), scene.subject.installation):
+        with pytest.raises(Conflict, match="'line' is deleted, so nothing is taken in for it"):
+            await installation.install("line", answer)
+    assert (await scene.subject.authorities.get("line")).certificate is None
+
+
+@pytest.mark.parametrize("how", ["deleted", "revoked"])
+async def test_a_further_certificate_of_a_ca_that_has_ended_is_refused(how: str) -> None:
+    """It would be in force, and on no list. One that is there already changes nothing."""
+    scene = await ended(how)
+    before = await scene.subject.authorities.get("corporate")
+    scene.vault.keys["corporate"] = KEY
+    again = await scene.subject.installation.install("corporate", written(ROOT).encode())
+    assert again == before
+    scene.wanted[ApprovalAct.INSTALL_CERTIFICATE] = 0
+    with acting(ADA), pytest.raises(Conflict, match=f"'corporate' is {how}, so nothing is taken in for it"):
+        await scene.subject.installation.install("corporate", written(RENEWED).encode())
+    assert await scene.subject.authorities.get("corporate") == before
+    assert await scene.certificates.get(f"{RENEWED.serial_number:040x}") is None
+
+
+@pytest.mark.parametrize("call", ["import", "install"])
+async def test_a_further_certificate_that_comes_beside_the_revocation_of_its_ca_is_refused(call: str) -> None:
+    """It has looked at the CA before it was revoked."""
+    scene = Scene()
+    await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+
+    class Approving:
+        async def allow(self, *_: Any) -> None:
+            await act(scene, "corporate", "revoke", reason="keyCompromise")
+
+    approving: Any = Approving()
+    installation = replace(scene.subject.installation, approvals=approving)
+    calls = {
+        "import": partial(installation.take_over, "corporate", brought(RENEWED), cause="r2"),
+        "install": partial(installation.install, "corporate", written(RENEWED).encode()),
+    }
+    with pytest.raises(Conflict, match="'corporate' is revoked, so nothing is taken in for it"):
+        await calls[call]()
+    assert (await scene.subject.authorities.get("corporate")).further_certificates is None
+    assert await scene.certificates.get(f"{RENEWED.serial_number:040x}") is None
