@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,25 @@ from shared.acting import acting
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct
-from shared.domain.authorities import AuthorityState
+from shared.domain.authorities import AuthorityState, ProofOfPossession
 from shared.domain.words import CertificateKind
 from shared.errors import Conflict
 from shared.pki.identities import authority_identity
+from shared.workflows.authorities.convergence import IMPORT_ENDS
 from shared.workflows.authorities.records import AuthorityDefinition
 from tests.pki.foreign import KEY, authority, name_of
 from tests.records import authority_record
-from tests.unit.test_owned_authorities import Scene, brought, written
+from tests.unit.fakes import Killed
+from tests.unit.test_owned_authorities import AskingService, Scene, brought, written
 from tests.world.approving import ADA
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cryptography import x509
+
     from shared.domain.authorities import AuthorityRecord
+    from shared.ports.ca_certificates import UploadedAuthority
 
 ROOT, RENEWED = authority("corporate"), authority("corporate")
 TOP_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -169,3 +176,91 @@ async def test_a_further_certificate_that_comes_beside_the_revocation_of_its_ca_
         await calls[call]()
     assert (await scene.subject.authorities.get("corporate")).further_certificates is None
     assert await scene.certificates.get(f"{RENEWED.serial_number:040x}") is None
+
+
+# --- places at services ---
+
+
+@dataclass
+class Interrupted(AskingService):
+    """A service that the worker reaches late: meanwhile its CA ends, and after that the worker is killed.
+
+    Attributes:
+        meanwhile: ends the CA before its upload.
+        kills: whether the worker is killed after it.
+        killed: whether it was, so that nothing else that it does counts.
+    """
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    kills: bool = True
+    killed: bool = False
+
+    async def get(self, name: str) -> UploadedAuthority | None:
+        if self.killed:
+            raise Killed
+        return await super().get(name)
+
+    async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+        if self.meanwhile is None:
+            return await super().upload(name, certificate)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        await meanwhile()
+        uploaded = await super().upload(name, certificate)
+        if self.kills:
+            self.killed = True
+            raise Killed
+        return uploaded
+
+    async def delete(self, name: str, etag: str) -> None:
+        assert self.certificates[name].etag == etag
+        del self.certificates[name]
+
+
+async def test_a_place_that_was_taken_for_a_ca_after_its_deletion_is_freed() -> None:
+    """Whoever proved possession of it was killed, and a service has 25 places."""
+    service = Interrupted()
+    scene = Scene(verifiers=[service])
+    service.meanwhile = partial(act, scene, "dpsCa", "delete")
+    with pytest.raises(Killed):
+        await scene.root("dpsCa")
+    assert [*service.certificates] == ["dpsCa"]
+    service.killed = False
+    await scene.subject.converger.sweep()
+    assert service.certificates == {}
+    record = await scene.subject.authorities.get("dpsCa")
+    assert (record.state, record.proof_of_possession) == (AuthorityState.DELETED, ProofOfPossession.PENDING)
+    scene.now += IMPORT_ENDS + timedelta(seconds=1)
+    await scene.subject.converger.sweep()
+    assert (await scene.subject.authorities.get("dpsCa")).proof_of_possession is None
+
+
+async def open_root(service: Interrupted) -> Scene:
+    """Give a scene with a root that a service has forgotten."""
+    scene = Scene(verifiers=[service])
+    await scene.root("dpsCa")
+    service.certificates.clear()
+    service.meanwhile = partial(act, scene, "dpsCa", "revoke", reason="keyCompromise")
+    return scene
+
+
+async def test_a_place_that_was_taken_again_for_a_ca_after_its_revocation_is_freed() -> None:
+    """As a finding is mended: what it proves again was proved before, and nobody waits for that any more."""
+    service = Interrupted()
+    scene = await open_root(service)
+    record = await scene.subject.authorities.get("dpsCa")
+    with pytest.raises(Killed):
+        await scene.subject.possession.prove_again(record, scene.now)
+    assert [*service.certificates] == ["dpsCa"]
+    service.killed = False
+    await scene.subject.converger.sweep()
+    assert service.certificates == {}
+
+
+async def test_who_proves_a_ca_again_that_ends_meanwhile_frees_its_place() -> None:
+    """At once, and not by the next sweep."""
+    service = Interrupted(kills=False)
+    scene = await open_root(service)
+    record = await scene.subject.authorities.get("dpsCa")
+    with pytest.raises(Conflict, match="'dpsCa' is revoked and signs nothing any more"):
+        await scene.subject.possession.prove_again(record, scene.now)
+    assert service.certificates == {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.contracts.groups import GroupAction
 from shared.domain.authorities import AuthorityAction
 from shared.domain.words import CertificateKind
+from shared.errors import Rejected
 from tests.world.authority_world import (
     ELSEWHERE,
     GROUPS,
@@ -55,6 +57,7 @@ MESSAGES: dict[str, Act] = {
     "retire the CA": lambda world: world.act(LINE.name, AuthorityAction.RETIRE),
     "revoke the CA": lambda world: world.act(LINE.name, AuthorityAction.REVOKE),
     "delete the CA": lambda world: world.act(LINE.name, AuthorityAction.DELETE),
+    "delete the root": lambda world: world.act(ROOT.name, AuthorityAction.DELETE),
     "revoke the group's CA": lambda world: world.act(GROUPS.name, AuthorityAction.REVOKE),
     "renew the CA": lambda world: world.act(LINE.name, AuthorityAction.RENEW),
     "renew the root": lambda world: world.act(ROOT.name, AuthorityAction.RENEW),
@@ -123,6 +126,17 @@ async def one_place() -> AuthorityWorld:
 
 
 @kept
+async def unproved() -> AuthorityWorld:
+    """A root that is signed, and whose possession the DPS had no place to prove for."""
+    world = await one_place()
+    world.services[0].limit = 0
+    with suppress(Rejected):
+        await ACTS["create root"](world)
+    world.services[0].limit = 25
+    return world
+
+
+@kept
 async def listing() -> AuthorityWorld:
     return await _after(await rooted(), "revoke")
 
@@ -154,6 +168,7 @@ SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "imported": imported,
     "grouped": rooted,
     "one place": one_place,
+    "unproved": unproved,
     "listing": listing,
     "acting": acting,
     "retired": retired,
@@ -184,6 +199,7 @@ MEANT: dict[str, tuple[str, ...]] = {
         "revoke the group's CA",
     ),
     "one place": ("create root", "import"),
+    "unproved": ("create root", "delete the root"),
     "listing": ("revoke", "revoke another", "publish all", "read the list"),
     "acting": (
         "disable the CA",
@@ -211,6 +227,7 @@ BROKEN_OFF: dict[str, tuple[str, ...]] = {
     "imported": ("import again",),
     "grouped": ("create the group",),
     "one place": ("import",),
+    "unproved": ("delete the root",),
     "listing": ("revoke another",),
     "acting": ("disable the CA", "revoke the group's CA", "revoke the root", "renew the root"),
     "retired": ("delete the CA", "revoke the CA"),
@@ -228,6 +245,7 @@ OFTEN = (
     ("grouped", "create the group", "create for a group"),
     ("awaiting", "install", "install another"),
     ("one place", "create root", "import"),
+    ("unproved", "create root", "delete the root"),
     ("listing", "revoke another", "publish all"),
     ("listing", "publish all", "revoke another"),
     ("listing", "revoke another", "read the list"),

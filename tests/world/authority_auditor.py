@@ -36,6 +36,7 @@ _ACTS = {
     "retire the CA": (AuthorityAction.RETIRE, "line"),
     "revoke the CA": (AuthorityAction.REVOKE, "line"),
     "delete the CA": (AuthorityAction.DELETE, "line"),
+    "delete the root": (AuthorityAction.DELETE, "root"),
     "revoke the group's CA": (AuthorityAction.REVOKE, "group-ca1"),
     "revoke the root": (AuthorityAction.REVOKE, "root"),
     "renew the CA": (AuthorityAction.RENEW, "line"),
@@ -188,6 +189,8 @@ def _events(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[st
         # A further certificate that was signed elsewhere is not told.
         here = {record.serial_number or "", *world.signed} & _serials(record)
         serials = here if record.state in OPENED | OVER else set()
+        if record.state is AuthorityState.DELETED and name == ROOT.name and not told[name]:
+            continue  # it was deleted before it was opened
         if sorted(each.rpartition(" ")[2] for each in told[name]) != sorted(serials):
             found.append(f"{name} is {record.state} with {sorted(serials)}, and told was {sorted(told[name])}")
     return found + [f"told of {name}, which does not exist" for name in told.keys() - known.keys()]

@@ -51,7 +51,10 @@ async def test_a_worker_that_comes_back_after_others_took_it_for_gone_only_loses
 
 
 @pytest.mark.parametrize(
-    ("scene", "first", "second"), PAIRS if DEEPER else [("acting", "renew the root", "revoke the root")]
+    ("scene", "first", "second"),
+    PAIRS
+    if DEEPER
+    else [("acting", "renew the root", "revoke the root"), ("unproved", "create root", "delete the root")],
 )
 async def test_a_worker_that_is_killed_after_another_act_leaves_nothing_open(
     scene: str, first: str, second: str

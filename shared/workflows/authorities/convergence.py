@@ -136,7 +136,7 @@ class AuthorityConverger:
         known = [each async for each in self.records.list()]
         finished, failures = 0, list[Exception]()
         for record in known:
-            if record.state in _SETTLED - {AuthorityState.REVOKED} and record.missing is None:
+            if record.missing is None and record.state in _SETTLED and not self._is_looked_after(record):
                 continue
             try:
                 finished += await self._carry_on(record)
@@ -157,6 +157,8 @@ class AuthorityConverger:
             if record.problem is not None or age < _LEFT_LYING:
                 return False  # refused, as its sender was told; or its own message is at it
         if record.missing is None:
+            if self._may_be_uploaded(record):
+                await self._withdraw(record)
             if record.state is AuthorityState.REVOKED:
                 await self._see_to_revoked(record)
             return False
@@ -194,15 +196,25 @@ class AuthorityConverger:
         """Shut out what a revoked CA has let in after all: it was under way when the CA was revoked."""
         if record.not_after is None or record.not_after < self.clock():
             return
-        if record.proof_of_possession is ProofOfPossession.PENDING:
-            await self._withdraw(record)
         await self.endings.shut_again(record)
 
+    def _is_looked_after(self, record: AuthorityRecord) -> bool:
+        return record.state is AuthorityState.REVOKED or self._may_be_uploaded(record)
+
+    def _may_be_uploaded(self, record: AuthorityRecord) -> bool:
+        """Tell whether somebody who proves possession of a CA that is over may still be at that, or have left it so."""
+        if record.state not in OVER or record.certificate is None:
+            return False
+        return record.proof_of_possession is ProofOfPossession.PENDING or not self._is_long_over(record)
+
+    def _is_long_over(self, record: AuthorityRecord) -> bool:
+        return self.clock() - (record.since or record.revoked_at or record.requested_at) > IMPORT_ENDS
+
     async def _withdraw(self, record: AuthorityRecord) -> None:
-        """Free the places of a CA that was being proved when it was revoked, until nobody can be at that any more."""
-        is_over = self.clock() - (record.revoked_at or record.requested_at) > IMPORT_ENDS
+        """Free the places of a CA that is over, until nobody can be at proving it any more."""
+        is_last = self._is_long_over(record)
         await self.possession.withdraw(record)
-        if is_over:
+        if is_last:
             await change(self.records, record.name, withdrawn)
 
     # --- possession ---

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.domain.authorities import ProofOfPossession
+from shared.domain.authorities import OVER, ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.requests import draws
 from shared.domain.words import CertificateKind
@@ -75,15 +75,23 @@ class Possession:
             await prove(service, record.place or record.name, next(all_certificates(record)), sign)
 
     async def prove_again(self, record: AuthorityRecord, now: datetime) -> None:
-        """Prove possession in every place of a CA, also those of valid former certificates, as :meth:`prove` does."""
+        """Prove possession in every place of a CA, also those of valid former certificates, as :meth:`prove` does.
+
+        If the CA has ended meanwhile, its places are freed again.
+        """
 
         async def sign(code: str) -> x509.Certificate:
             return await self.verification_certificate(record.name, code, cause=record.cause)
 
-        for service in self.services:
-            for place, certificate in places_of(record).items():
-                if certificate.not_valid_after_utc >= now:
-                    await prove(service, place, certificate, sign)
+        try:
+            for service in self.services:
+                for place, certificate in places_of(record).items():
+                    if certificate.not_valid_after_utc >= now:
+                        await prove(service, place, certificate, sign)
+        finally:
+            present = await self.authorities.get(record.name)
+            if present.state in OVER:
+                await self.withdraw(present)
 
     async def withdraw(self, record: AuthorityRecord) -> None:
         """Free the places of a CA's certificates in every service; those of another CA of that name are left.
@@ -159,6 +167,8 @@ class Possession:
 
     async def _verification(self, name: str, code: str, cause: str) -> tuple[Wanted, Signer]:
         check_signs(await self.authorities.get(name))
+        issuer = await self.authorities.load(name)
+        check_signs(await self.authorities.get(name))  # one that was never open may be deleted at any moment
         wanted = Wanted(
             kind=CertificateKind.VERIFICATION,
             profile=verification_profile(),
@@ -166,7 +176,7 @@ class Possession:
             public_key=ec.generate_private_key(ec.SECP256R1()).public_key(),
             cause=cause,
         )
-        return wanted, Signer(name=name, issuer=await self.authorities.load(name))
+        return wanted, Signer(name=name, issuer=issuer)
 
     async def check_proved(self, name: str) -> None:
         """See that DPS takes devices of a CA: possession of the topmost CA of its chain that is ours was proved.
