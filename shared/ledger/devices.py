@@ -286,11 +286,10 @@ class Devices:
         # One that has changed was claimed once more, or released and taken by whoever wants it now.
         _ = await self._table.delete_unchanged(*_claimed(claim.record.device_id), claim.etag)
 
-    async def release_device_id(self, device_id: str, registration_id: str) -> None:
-        """Free a device id that a registration id has; one that is another's stays so."""
+    async def claim_of(self, device_id: str, registration_id: str) -> Versioned[DeviceIdClaim] | None:
+        """Find the claim of a registration id to a device id; ``None`` if it has none."""
         claim = await self._claims.get(*_claimed(device_id.lower()))
-        if claim is not None and claim.record.registration_id == registration_id:
-            await self.give_back_device_id(claim)
+        return claim if claim is not None and claim.record.registration_id == registration_id else None
 
 
 def _asked(before: DeviceRecord | None, record: DeviceRecord) -> DeviceRecord:

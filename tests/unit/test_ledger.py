@@ -271,9 +271,10 @@ async def test_a_device_id_is_freed_by_its_owner_alone() -> None:
     devices = devices_in(FakeTable())
     assert (await devices.claim_device_id("drill", "lathe")).is_new
     assert (await devices.claim_device_id("drill", "saw")).claim.record.registration_id == "lathe"
-    await devices.release_device_id("drill", "saw")
-    assert await devices.owner_of("drill") == "lathe"
-    await devices.release_device_id("drill", "lathe")
+    assert await devices.claim_of("drill", "saw") is None
+    held = await devices.claim_of("drill", "lathe")
+    assert held is not None
+    await devices.give_back_device_id(held)
     assert await devices.owner_of("drill") is None
     assert (await devices.claim_device_id("saw", "saw")).is_new
     record = DeviceRecord(registration_id="saw", state=DeviceState.ORDERED, order_id="o", updated_at=NOW)

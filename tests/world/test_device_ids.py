@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.contracts.groups import IndividualEnrollmentDefinition
+from shared.contracts.parsing import parse
 from shared.domain.findings import FindingState
 from shared.domain.treatments import FindingKind, Policy
-from shared.errors import Conflict
+from shared.errors import Conflict, Deferred
+from tests.pki.hierarchy import hierarchy
+from tests.unit.devices import pem
+from tests.world import acts
 from tests.world.drift import another_device, change_entry, fleet_of, newest, put
 from tests.world.services import HUB
-from tests.world.world import DEVICE
+from tests.world.world import DEVICE, World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from tests.world.drift import Fleet
 
 OTHER = "press-2"
@@ -102,3 +110,74 @@ async def test_a_device_that_has_not_registered_since_an_operator_gave_it_an_id_
     fleet = await fleet_of()
     await put(fleet, deviceId="press-one")
     assert await fleet.look() == []
+
+
+def wants(world: World, device_id: str, certificate: str | None = None) -> Coroutine[Any, Any, object]:
+    """Have an operator want a device id of the entry."""
+    given = {"certificate": certificate} if certificate is not None else {}
+    definition = parse(IndividualEnrollmentDefinition, {"deviceId": device_id, **given})
+    return world.services.individual_enrollments.put(DEVICE, definition)
+
+
+async def ours() -> World:
+    """A device of ours, whose entry has a device id of its own."""
+    world = await acts.registered()
+    await wants(world, "press-one")
+    return world
+
+
+async def theirs() -> World:
+    """A device that the ledger does not know, likewise."""
+    world = await World().prepare()
+    await wants(world, "press-one", pem(hierarchy().device(DEVICE)))
+    return world
+
+
+@pytest.mark.parametrize("scene", [ours, theirs])
+async def test_the_id_that_an_entry_has_in_the_end_is_its_own_whoever_has_freed_it_meanwhile(
+    scene: Callable[[], Coroutine[Any, Any, World]],
+) -> None:
+    """One operator changes it, and another one changes it back: each pauses."""
+    before, runs = await scene(), 0
+    for first, second in product(range(1, 60), range(1, 60)):
+        world = before.copy()
+        world.conductor.start("a", wants(world, "press-two"))
+        if await world.conductor.advance("a", first) < first:
+            break
+        world.conductor.start("b", wants(world, "press-one"))
+        if await world.conductor.advance("b", second) < second:
+            continue
+        await world.conductor.advance("a")
+        await world.conductor.advance("b")
+        outcomes = {world.conductor.outcome(each) for each in ("a", "b")}
+        assert {type(each) for each in outcomes} <= {type(None), Deferred}
+        await world.drain()
+        runs += 1
+        device_id = world.provisioning.enrollments[DEVICE]["deviceId"]
+        owner = await world.services.individual_enrollments.devices.owner_of(device_id)
+        assert owner == DEVICE, f"{device_id!r}, at steps {first} and {second}"
+    assert runs > 20
+
+
+async def test_the_timer_that_finds_a_change_brought_about_does_not_free_an_id_that_is_wanted_again() -> None:
+    """It has read entry and record while the change was under way, and goes on when the next one has claimed the id."""
+    before, runs = await ours(), 0
+    for first, second in product(range(1, 12), range(1, 30)):
+        world = before.copy()
+        world.conductor.start("a", wants(world, "press-two"))
+        while world.provisioning.enrollments[DEVICE]["deviceId"] != "press-two":
+            assert await world.conductor.advance("a", 1)
+        world.conductor.start("s", acts.CALLS["sweep"](world))
+        await world.conductor.advance("s", first)
+        await world.conductor.advance("a")
+        world.conductor.start("b", wants(world, "press-one"))
+        if await world.conductor.advance("b", second) < second:
+            continue
+        await world.conductor.advance("s")
+        await world.conductor.advance("b")
+        assert [world.conductor.outcome(each) for each in ("a", "s", "b")] == [None, None, None]
+        await world.drain()
+        runs += 1
+        owner = await world.services.individual_enrollments.devices.owner_of("press-one")
+        assert (owner, world.provisioning.enrollments[DEVICE]["deviceId"]) == (DEVICE, "press-one"), (first, second)
+    assert runs > 20

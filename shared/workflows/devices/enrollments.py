@@ -334,6 +334,7 @@ class IndividualEnrollments:
         if act.entry == present:
             return present
         written = None
+        freed = await self.changes.claimed(registration_id, act.change.freed)
         try:
             if act.entry is not None:
                 etag = present["etag"] if present is not None else None
@@ -346,8 +347,8 @@ class IndividualEnrollments:
             if present is None:
                 raise busy(registration_id) from made
             raise
-        if act.change.freed is not None:
-            await self.changes.release(registration_id, act.change.freed)
+        if freed is not None:
+            await self.changes.give_back(freed)
         return written
 
     def _check_not_needed(self, device: DeviceRecord) -> None:

@@ -78,12 +78,13 @@ class EntryChanges:
         wanted = changed_entry(record, change, entry)
         if _differs(entry, change) and not _is_so(entry, wanted):
             return await self._withdraw(known, change, entry, busy(registration_id))
+        freed = await self._freed(known, change)
         try:
             written = await self._write(registration_id, change, entry, wanted)
         except Rejected as refusal:
             return await self._withdraw(known, change, entry, refusal)
-        if change.freed is not None:
-            await self.release(registration_id, change.freed)
+        if freed is not None:
+            await self.give_back(freed)
         try:
             device = await self.devices.replace(known, followed(record, _made(wanted, written)))
         except Stale:
@@ -138,13 +139,34 @@ class EntryChanges:
             with suppress(PreconditionFailed):  # whoever has written it since has seen it
                 await self.provisioning.delete_enrollment(registration_id, etag=written["etag"])
 
-    async def release(self, registration_id: str, device_id: str) -> None:
-        """Free the device id of an entry that has it no more, unless something else of the device names it."""
-        if device_id.lower() not in {registration_id.lower(), *await self._device_ids(registration_id)}:
-            await self.devices.release_device_id(device_id, registration_id)
+    async def _freed(self, known: Versioned[DeviceRecord], change: EntryChange) -> Versioned[DeviceIdClaim] | None:
+        """Find the claim of the device id that is free when a change has come about.
+
+        It was made before the change: whoever wants the id anew sees that brought about first, and claims it then.
+
+        Raises:
+            Stale: the record has changed since it was read, so the claim may be a later one.
+        """
+        registration_id = known.record.registration_id
+        claim = await self.claimed(registration_id, change.freed)
+        if claim is not None and (await device_of(self.devices, registration_id)).etag != known.etag:
+            raise Stale(registration_id)
+        return claim
+
+    async def claimed(self, registration_id: str, device_id: str | None) -> Versioned[DeviceIdClaim] | None:
+        """Find the claim of the device id that an entry is to have no more. It is read before the entry is written.
+
+        So what is claimed by whoever sees the entry without it is not freed.
+
+        Returns:
+            ``None`` if it is not to be freed: it is another device's, or the registration id.
+        """
+        if device_id is None or device_id.lower() == registration_id.lower():
+            return None
+        return await self.devices.claim_of(device_id, registration_id)
 
     async def give_back(self, claim: Versioned[DeviceIdClaim]) -> None:
-        """Free a device id that was claimed for a change that did not come about, unless something names it."""
+        """Free a device id, unless something of the device names it, or it was claimed once more."""
         if claim.record.device_id not in await self._device_ids(claim.record.registration_id):
             await self.devices.give_back_device_id(claim)
 
