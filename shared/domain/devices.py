@@ -67,6 +67,7 @@ class DeviceRecord(Record):
     Attributes:
         order_id: the order or request that its present certificate comes from.
         purpose: which of the two it is.
+        attempt: of its order's line, that it was ordered by: 0 for the first one.
         bundle: name of the blob with its bundle.
         own_key: whether the device made its key itself (CSR).
         unseen: whether it uses a certificate that the ledger has never seen: it was taken over from the services.
@@ -125,6 +126,7 @@ class DeviceRecord(Record):
     order_id: str
     updated_at: datetime
     purpose: Purpose = Purpose.ORDER
+    attempt: int = 0
     enrollment_group: str | None = None
     device_id: str | None = None
     assigned_hub: str | None = None

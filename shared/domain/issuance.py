@@ -195,13 +195,18 @@ def registered(record: DeviceRecord, *, hub: str, device_id: str, at: datetime) 
     return record.entered(DeviceState.REGISTERED, at, f"assigned to {hub}", assigned_hub=hub, device_id=device_id)
 
 
-def failed(record: DeviceRecord, purpose: Purpose, order_id: str, reason: str, at: datetime) -> DeviceRecord:
+def failed(record: DeviceRecord, ordered: DeviceRecord, reason: str, at: datetime) -> DeviceRecord:
     """Enter that a device can't be had by an order or request; another one may take it.
+
+    An attempt that is late says nothing of one that was made since: an operator has had the line tried again.
 
     What was issued for it is revoked: nobody is to use it. A request is carried out when it was issued, so that nothing
     fails after that: who refuses it then comes too late.
     """
+    purpose, order_id = ordered.purpose, ordered.order_id
     if (record.purpose, record.order_id) != (purpose, order_id) or record.state not in OPEN_STATES:
+        return record
+    if record.attempt > ordered.attempt:
         return record
     if purpose is Purpose.REQUEST and record.issuance(purpose, order_id) is not None:
         return record

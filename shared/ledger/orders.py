@@ -266,7 +266,8 @@ class Orders:
         """Write lines that are done, each as it was read and as it is to be.
 
         Those of one partition are written in one transaction. One that has changed since is read again: if it is done
-        by then, it stays as it is.
+        by then, it stays as it is. So does one that is being tried again: what an attempt before has ended with says
+        nothing of that.
         """
         by_partition = defaultdict[str, list[tuple[Versioned[OrderLine], OrderLine]]](list)
         for known, line in done:
@@ -282,7 +283,7 @@ class Orders:
 
     async def _close_line(self, known: Versioned[OrderLine], line: OrderLine) -> None:
         present: Versioned[OrderLine] | None = known
-        while present is not None and present.record.is_open:
+        while present is not None and present.record.is_open and present.record.attempt == line.attempt:
             try:
                 await self.replace_line(present, line)
             except Stale:

@@ -108,7 +108,7 @@ class Life:
             "reserve": partial(self._reserve, renews=renews),
             "commit": partial(self._commit, renews=renews, days=30 + 30 * (choice % 4)),
             "register": lambda record: issuance.registered(record, hub="hub", device_id="press", at=self.at),
-            "fail": lambda record: issuance.failed(record, record.purpose, record.order_id, "no", self.at),
+            "fail": lambda record: issuance.failed(record, record, "no", self.at),
             "renew": lambda record: issuance.renewing(record, f"renewal-{self.causes}", brings_csr=True),
             "renewed": lambda record: issuance.renewed(
                 record, record.renewal or "", hub="hub", device_id="press", at=self.at

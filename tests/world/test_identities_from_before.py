@@ -12,7 +12,6 @@ import pytest
 
 from shared.contracts.messages import Queue
 from shared.domain import issuance
-from shared.domain.held_certificates import Purpose
 from shared.domain.hub_authentication import nobodys
 from shared.domain.words import DeviceState, RegisterBy
 from shared.pki import names
@@ -62,7 +61,7 @@ async def own(world: World) -> str:
 
 async def fail_and_order_again(world: World, meanwhile: Callable[[World], None] | None = None) -> None:
     """Give the first order up, which revokes what it has brought, and carry out the second one."""
-    failed = partial(issuance.failed, purpose=Purpose.ORDER, order_id="o1", reason="given up", at=world.now)
+    failed = partial(issuance.failed, ordered=device(world), reason="given up", at=world.now)
     await change(world.devices, DEVICE, failed, at=world.now)
     await world.services.converger.converge(DEVICE)
     if meanwhile is not None:

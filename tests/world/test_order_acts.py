@@ -12,6 +12,7 @@ import pytest
 from shared.contracts.messages import Queue
 from shared.domain.orders import LineState, OrderState
 from shared.domain.requests import RequestState
+from shared.domain.words import DeviceState
 from tests.world.host import MAX_DEQUEUE_COUNT
 from tests.world.order_acts import DEVICES, WAITING, ask, call_to_cancel, ordered, request, states
 from tests.world.world import DEVICE, GROUP, World
@@ -103,6 +104,42 @@ async def test_an_act_is_carried_out_wherever_its_host_is_killed(action: str) ->
         assert world.rejections() == []
         assert steps < MAX_DEQUEUE_COUNT * 40
     assert steps > 10
+
+
+@pytest.mark.parametrize("resumed", ["when its line waits for the retry", "when its line is carried out again"])
+async def test_a_late_failure_of_an_attempt_leaves_the_retry_of_its_line_alone(resumed: str) -> None:
+    """A delivery pauses after each of its steps, while another one fails, and an operator has the line tried again."""
+    told = list[int]()
+    for step in count(1):
+        world = await ordered(DEVICES[:1])
+        world.registrar.refuses = True
+        queue, message = Queue.DEVICE_REGISTRATIONS, world.queues.queues[Queue.DEVICE_REGISTRATIONS][0]
+        leased = world.queues.lease(queue, message, lease=timedelta(minutes=10))
+        world.conductor.start("late", world.hosts[0].deliver(queue, leased))
+        if await world.conductor.advance("late", step) < step:
+            break
+        await world.hosts[1].deliver(queue, leased)
+        await world.drain()
+        world.registrar.refuses = False
+        ask(world, "retry")
+        await world.deliver("retry")
+        before = await states(world)
+        told.append(before[1] == ["ordered"])
+        if resumed == "when its line is carried out again":
+            again = world.queues.queues[Queue.DEVICE_REGISTRATIONS][-1]
+            taken = world.queues.lease(queue, again, lease=timedelta(minutes=10))
+            world.conductor.start("again", world.hosts[1].deliver(queue, taken))
+            await world.conductor.advance("again", 15)
+            await world.conductor.advance("late")
+            await world.conductor.advance("again")
+        await world.conductor.advance("late")
+        await world.drain()
+        assert await states(world) == (OrderState.COMPLETED, ["registered"]), (step, before)
+        record = world.record()
+        assert record is not None
+        assert record.state is DeviceState.REGISTERED, step
+        assert world.bugs == [], step
+    assert sum(told) > 20, told
 
 
 async def test_progress_is_told_as_it_was_while_two_hosts_see_to_an_order() -> None:

@@ -52,19 +52,19 @@ class Failures:
         """
         await self.check()
         reason = str(rejection)[:2000]
-        rid, cause = ordered.registration_id, (ordered.purpose, ordered.order_id)
+        rid = ordered.registration_id
         if await self.devices.get(rid) is None:
             try:
-                await self.devices.insert(issuance.failed(ordered, *cause, reason, self.clock()))
+                await self.devices.insert(issuance.failed(ordered, ordered, reason, self.clock()))
             except (Stale, Conflict):  # somebody else has it, or its device id
                 if await self.devices.get(rid) is None:
                     return
             else:
                 return
         at = self.clock()
-        fail = partial(issuance.failed, purpose=cause[0], order_id=cause[1], reason=reason, at=at)
+        fail = partial(issuance.failed, ordered=ordered, reason=reason, at=at)
         device = await change(self.devices, rid, fail, at=at)
-        if (device.record.purpose, device.record.order_id) == cause:
+        if (device.record.purpose, device.record.order_id) == (ordered.purpose, ordered.order_id):
             await self.converger.converge(rid)
 
     async def give_up(self, ordered: DeviceRecord, rejection: Rejected) -> None:

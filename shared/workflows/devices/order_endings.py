@@ -100,14 +100,14 @@ class OrderEndings:
         async for batch in self._batches(order, LineState.FAILED):
             mendable = [known for known in batch if known.record.registration_id is not None]
             for known in mendable:
-                await self._free(known.record)
+                await self._free(known.record, order.retries)
             again = await self.orders.change_lines(mendable, line_tried_again(order.retries))
             await self._send([known.record for known in again])
 
-    async def _free(self, line: OrderLine) -> None:
+    async def _free(self, line: OrderLine, attempt: int) -> None:
         """Have a device that its order has failed with be ordered again, if nobody else has it."""
         at = self.clock()
-        wanted = ordered_device(line, at)
+        wanted = ordered_device(line, at).changed(attempt=attempt)
         if await self.devices.get(wanted.registration_id) is not None:
             await change(self.devices, wanted.registration_id, partial(issuance.tried_again, wanted=wanted), at=at)
 

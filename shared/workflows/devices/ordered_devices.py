@@ -318,6 +318,7 @@ def ordered_device(line: OrderLine, at: datetime) -> DeviceRecord:
         registration_id=_device(line),
         state=DeviceState.ORDERED,
         order_id=line.order_id,
+        attempt=line.attempt,
         updated_at=at,
         enrollment_group=line.enrollment_group,
         own_key=line.csr is not None,
