@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.parsing import parse
-from shared.domain.groups import GroupRecord, GroupState
+from shared.domain.groups import CaReferences, GroupRecord, GroupState
 from shared.domain.words import CertificateKind, KeyCustody
 from shared.errors import Conflict, Deferred, Rejected
 from shared.ledger.table import Stale
@@ -163,6 +163,33 @@ async def test_of_two_groups_that_want_a_ca_at_once_none_gets_it_unseen() -> Non
     with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'b'"):
         await scene.ask("roll", issuer="line")
     assert (scene.accepted(), (await scene.record()).rollover) == (["g-ca1"], None)
+
+
+@pytest.mark.parametrize("action", ["update", "put"])
+async def test_a_ca_that_another_group_gets_meanwhile_does_not_sign_below_references(action: str) -> None:
+    """Both have seen that nobody has it: whoever is entered second looks again, also where its entry is made anew."""
+    scene = await GroupScene().set_up()
+    for name in ("line", "other"):
+        await scene.issuing(name, "dpsCa")
+    await scene.ask("create", caReferences={"primary": "dpsCa"}, issuer="line")
+    if action == "put":
+        scene.provisioning.groups.clear()
+    before = dict(scene.provisioning.groups)
+    subject = scene.subject
+    enter = subject.groups.replace
+
+    async def later(*given: Any) -> Any:
+        subject.groups.replace = enter  # type: ignore[method-assign]
+        await scene.ask("create", "b", issuer="other")
+        return await enter(*given)
+
+    subject.groups.replace = later  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="'other' is an issuing CA of the enrollment group 'b'"):
+        await scene.ask(action, request_id="r1", caReferences={"primary": "dpsCa", "secondary": "x"}, issuer="other")
+    record = await scene.record()
+    assert (record.issuer, record.ca_references, record.change) == ("line", CaReferences(primary="dpsCa"), None)
+    assert {**before, "b": scene.provisioning.groups["b"]} == scene.provisioning.groups
+    await scene.ask(action, request_id="r2", caReferences={"primary": "dpsCa", "secondary": "x"}, issuer="line")
 
 
 async def test_custody_that_can_not_be_kept_is_refused() -> None:

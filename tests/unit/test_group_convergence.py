@@ -10,7 +10,7 @@ import pytest
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
-from shared.domain.groups import GroupState
+from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from tests.unit.fakes import Killed, Trap
 from tests.unit.groups import GroupScene
@@ -327,6 +327,32 @@ async def test_a_group_that_was_deleted_while_it_was_made_is_taken_back() -> Non
     assert (await scene.record()).state is GroupState.DELETED
     assert scene.provisioning.groups == {}
     assert told(scene) == ["create", "delete"]
+
+
+async def test_of_two_groups_that_want_a_ca_the_one_that_is_refused_leaves_no_entry() -> None:
+    """Its entry was made before the other one, which has seen nobody have the CA, was entered."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    wanted: dict[str, Any] = {"request": "r", "action": ChangeAction.CREATE, "issuer": "line", "decided_at": scene.now}
+    other = GroupRecord(
+        enrollment_group="h",
+        state=GroupState.REQUESTED,
+        issuer="line",
+        updated_at=scene.now,
+        last_request="r",
+        change=Change(state=GroupState.ENABLED, **wanted),
+    )
+
+    async def entered() -> None:
+        await scene.groups.insert(other)
+
+    meanwhile(scene, "put_group", entered)
+    with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
+        await scene.ask("create", issuer="line")
+    assert (await scene.record()).state is GroupState.DELETED
+    assert scene.provisioning.groups == {}
+    await scene.converger.settle("h")
+    assert scene.accepted("h") == ["line"]
 
 
 async def test_an_entry_that_looks_as_it_is_wanted_is_looked_at_again() -> None:

@@ -8,7 +8,7 @@ delivery, the next request about the group, or a timer.
 replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
 What need not be written is read once more after the record was.
 An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
-meanwhile, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it. So is what would
+meanwhile, or another one wants its CA as well, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it. So is what would
 let devices in by a CA that has ended since it was decided.
 """
 
@@ -99,7 +99,12 @@ class GroupConverger:
                 return known.record
             if change.action not in SHUTTING:
                 await self.authorities.check_ledger()
-            made = await self._round(known, entry, self._change, GroupRecord.withdrawn)
+            try:
+                made = await self._round(known, entry, self._change, GroupRecord.withdrawn)
+            except Rejected:
+                if made is not None:
+                    await self._take_back(group_id, made)
+                raise
         raise busy(group_id)
 
     @step("prepare rollover", "device_factory.enrollment_group")
@@ -210,11 +215,22 @@ class GroupConverger:
             with suppress(Deferred):  # one that is disabled signs when it is enabled
                 check_signs(await self.authorities.get(change.issuer))
 
+    async def _check_issuer(self, record: GroupRecord, change: Change) -> None:
+        """See that no other group has a CA that a group is to get, now that others see which one it takes.
+
+        So of two groups that want the same, none gets it unseen. One that has it keeps it.
+
+        Raises:
+            Conflict: another one has it.
+        """
+        if record.state is GroupState.REQUESTED or change.issuer != record.issuer:
+            by_reference = (change.ca_references or record.ca_references) is not None
+            await check_free(self.groups, record.enrollment_group, change.issuer, by_reference=by_reference)
+
     async def _new_entry(self, record: GroupRecord, change: Change) -> Entry:
         group_id, references = record.enrollment_group, change.ca_references or record.ca_references
+        await self._check_issuer(record, change)
         if record.state is GroupState.REQUESTED:
-            # Now that others see which CA it takes: of two groups that want the same, none gets it unseen.
-            await check_free(self.groups, group_id, change.issuer, by_reference=references is not None)
             await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
             body = group_entry(group_id, await self._attestation(references, change.issuer))
         else:
@@ -249,6 +265,7 @@ class GroupConverger:
         elif change.action is ChangeAction.RETIRE and record.rollover is not None:
             wanted = without_previous(entry, *await self._certificates(record.rollover))
         else:
+            await self._check_issuer(record, change)
             check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
             if entry.get(STATUS) == "disabled" and wanted.get(STATUS) != "disabled":
@@ -280,7 +297,7 @@ class GroupConverger:
             raise Stale(group_id)
 
     async def _take_back(self, group_id: str, etag: str) -> None:
-        """Delete the entry of a group that was deleted while this worker was about to make it."""
+        """Delete the entry of a group that was deleted, or refused, while this worker was about to make it."""
         with suppress(PreconditionFailed):  # somebody else has changed it since, and answers for it
             await self.provisioning.delete_group(group_id, etag=etag)
 
