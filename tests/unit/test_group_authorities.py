@@ -183,7 +183,7 @@ async def test_a_ca_that_another_group_gets_meanwhile_does_not_sign_below_refere
         await scene.ask("create", "b", issuer="other")
         return await enter(*given)
 
-    subject.groups.replace = later  # type: ignore[method-assign]
+    subject.groups.replace = later  # type: ignore[method-assign,assignment]
     with pytest.raises(Conflict, match="'other' is an issuing CA of the enrollment group 'b'"):
         await scene.ask(action, request_id="r1", caReferences={"primary": "dpsCa", "secondary": "x"}, issuer="other")
     record = await scene.record()

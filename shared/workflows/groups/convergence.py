@@ -8,8 +8,8 @@ delivery, the next request about the group, or a timer.
 replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
 What need not be written is read once more after the record was.
 An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
-meanwhile, or another one wants its CA as well, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it. So is what would
-let devices in by a CA that has ended since it was decided.
+meanwhile, or another one wants its CA as well, the entry is taken back. What DPS can't follow is withdrawn, as if
+nobody had asked for it. So is what would let devices in by a CA that has ended since it was decided.
 """
 
 from __future__ import annotations
