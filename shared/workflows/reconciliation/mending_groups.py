@@ -130,7 +130,10 @@ class GroupMending:
         entry = await self.provisioning.get_group(finding.subject)
         known = await self._group(finding)  # after the entry was looked at
         if entry is not None and known.record.state is GroupState.DELETED:
-            await self.provisioning.delete_group(finding.subject, etag=entry["etag"])
+            try:
+                await self.provisioning.delete_group(finding.subject, etag=entry["etag"])
+            except PreconditionFailed as changed:
+                raise busy(finding.subject) from changed
 
     async def take_as_deleted(self, finding: FindingRecord) -> None:
         """Take over that DPS does not have a group."""

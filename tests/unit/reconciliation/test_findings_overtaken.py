@@ -365,6 +365,18 @@ async def test_a_group_that_is_made_again_since_is_not_deleted() -> None:
     assert GROUP in fleet.world.provisioning.groups
 
 
+async def test_what_is_left_of_a_deleted_group_and_is_changed_by_others_meanwhile_is_left_for_now() -> None:
+    async def change(fleet: Fleet) -> None:
+        if GROUP in fleet.world.provisioning.groups:
+            await change_policy(fleet)
+
+    ends = set[str]()
+    async for step, fleet, said in at_each_step(keep_deleted_group, Policy.MEND, change):
+        ends.add(said)
+        assert (GROUP in fleet.world.provisioning.groups) == (said != "mended"), f"at step {step}"
+    assert ends == {"mended", f"the enrollment group '{GROUP}' is being changed by someone else"}
+
+
 async def test_a_group_that_dps_has_again_is_not_taken_as_deleted() -> None:
     """The devices of a group that is there would be those of nobody."""
     fleet, finding = await found(delete_group)
