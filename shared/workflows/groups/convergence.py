@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.acting import acting
@@ -100,7 +101,7 @@ class GroupConverger:
             if change.action not in SHUTTING:
                 await self.authorities.check_ledger()
             try:
-                made = await self._round(known, entry, self._change, GroupRecord.withdrawn)
+                made = await self._round(known, entry, partial(self._change, made=made), GroupRecord.withdrawn)
             except Rejected:
                 if made is not None:
                     await self._take_back(group_id, made)
@@ -244,17 +245,21 @@ class GroupConverger:
             return reference_attestation(references.primary, references.secondary)
         return x509_attestation(*[(await self.authorities.load(name)).certificate for name in signing])
 
-    async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
+    async def _change(self, record: GroupRecord, entry: Entry | None, *, made: str | None) -> GroupRecord:
         change, written = record.change, None
         if change is not None:
             if not change.only_told:
-                written = await self._enter(record, change, entry)
+                written = await self._enter(record, change, entry, made)
             await self._tell(record.enrollment_group, change)
         settings = settings_after(record.entry_settings, change, written) if change and written else None
         return record.followed(self.clock(), settings)
 
-    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
-        """Have DPS follow a change of a group whose entry it has, and give that as it is then."""
+    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None, made: str | None) -> Entry | None:
+        """Have DPS follow a change of a group whose entry it has, and give that as it is then.
+
+        What a new group takes over is written in any case, unless this worker has made it (``made`` is its ETag then):
+        whoever has read the group as deleted, or not at all, may be about to delete or disable that entry as it was.
+        """
         if change.action is ChangeAction.DELETE:
             await self._delete(record.enrollment_group, change, entry)
             return None
@@ -262,6 +267,8 @@ class GroupConverger:
             raise gone(record.enrollment_group)
         if change.action is ChangeAction.CREATE:
             wanted = taken_over(entry, await self._new_entry(record, change))
+            if entry["etag"] != made:
+                return await self.provisioning.put_group(wanted, etag=entry["etag"])
         elif change.action is ChangeAction.RETIRE and record.rollover is not None:
             wanted = without_previous(entry, *await self._certificates(record.rollover))
         else:

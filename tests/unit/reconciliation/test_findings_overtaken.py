@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shared.contracts.messages import Queue
 from shared.domain.entry_wishes import EntryChange
 from shared.domain.findings import Difference, FindingRecord, FindingState, SubjectKind
 from shared.domain.passes import ReconciliationState
@@ -363,6 +364,26 @@ async def test_a_group_that_is_made_again_since_is_not_deleted() -> None:
     await fleet.world.done()
     await outcome(fleet, finding)
     assert GROUP in fleet.world.provisioning.groups
+
+
+async def test_a_group_that_takes_over_what_dps_has_left_of_a_deleted_one_keeps_it_though_that_is_mended() -> None:
+    """Nothing of the entry has to change for it; who is about to delete the entry has read the group as deleted."""
+
+    async def create(fleet: Fleet) -> None:
+        issuer = (fleet.world.group() or pytest.fail("it is deleted")).issuer
+        wanted = {"requestId": "gm", "enrollmentGroup": GROUP, "action": "create", "issuer": issuer}
+        fleet.world.ask("gm", Queue.ENROLLMENT_GROUP_REQUESTS, wanted)
+        await fleet.world.deliver("gm")
+
+    ends = set[str]()
+    async for step, fleet, said in at_each_step(keep_deleted_group, Policy.MEND, create):
+        ends.add(said)
+        group = fleet.world.group()
+        assert group is not None
+        assert (group.state, group.settled) == ("enabled", True), f"at step {step}"
+        assert GROUP in fleet.world.provisioning.groups, f"at step {step}"
+    busy = f"the enrollment group '{GROUP}' is being changed by someone else"
+    assert ends == {"mended", busy}
 
 
 async def test_what_is_left_of_a_deleted_group_and_is_changed_by_others_meanwhile_is_left_for_now() -> None:
