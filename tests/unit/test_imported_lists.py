@@ -219,6 +219,59 @@ async def test_a_list_that_is_not_there_as_it_was_imported_is_not_served() -> No
     assert (await scene.subject.read("top"))[1] == stored.content
 
 
+@pytest.mark.parametrize("what", ["deleted", "changed", "there before, and cut off"])
+async def test_a_list_that_was_lost_is_there_again_when_it_is_imported_again(what: str) -> None:
+    """Its number is the same, and without its file nobody is told who is revoked."""
+    scene = await Scene().set_up()
+    content = crl(7, listed=(1,))
+    found = await scene.subject.take_in("top", content)
+    described, served = await scene.subject.read("top")
+    [(place, stored)] = scene.blobs.blobs.items()
+    if what == "deleted":
+        scene.blobs.blobs.clear()
+    else:
+        scene.blobs.blobs[place] = StoredBlob(served[:9], {}, stored.etag)
+    if what.startswith("there before"):
+        for key in [each for each in scene.authorities.table.rows if each[0] == "importedList"]:
+            del scene.authorities.table.rows[key]
+    assert await scene.subject.take_in("top", content) == found
+    assert await scene.subject.read("top") == (described, served)
+
+
+async def test_a_list_that_a_later_one_replaces_while_it_is_imported_again_is_not_left() -> None:
+    scene = await Scene().set_up()
+    content = crl(7)
+    await scene.subject.take_in("top", content)
+    create = scene.blobs.create
+
+    async def later(*given: Any, **named: Any) -> bool:
+        scene.blobs.create = create  # type: ignore[method-assign]
+        await scene.subject.take_in("top", crl(8))
+        return await create(*given, **named)
+
+    again = scene.subject
+    scene.blobs.create = later  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="the one that is here has number 8"):
+        await again.take_in("top", content)
+    kept = x509.load_der_x509_crl((await scene.subject.read("top"))[1]).extensions[0].value
+    assert (kept, len(scene.blobs.blobs)) == (x509.CRLNumber(8), 1)
+
+
+async def test_a_list_whose_file_others_keep_changing_comes_again() -> None:
+    scene = await Scene().set_up()
+    content = crl(7)
+    await scene.subject.take_in("top", content)
+    [(place, stored)] = scene.blobs.blobs.items()
+    scene.blobs.blobs[place] = StoredBlob(b"other", {}, stored.etag)
+
+    async def changed(*_: Any, **__: Any) -> bool:
+        return False
+
+    scene.blobs.replace = changed  # type: ignore[method-assign]
+    with pytest.raises(Overtaken, match=r"^others change the CRL of 'top' at this moment$"):
+        await scene.subject.take_in("top", content)
+
+
 class OwnLists:
     """The lists that are made here: those of one CA."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from shared.ledger.authorities import Authorities
     from shared.ledger.imported_lists import ImportedListRows
+    from shared.ledger.table import Versioned
     from shared.pki.foreign_lists import ForeignList
     from shared.ports.blobs import Blobs
     from shared.workflows.intake.outbox import Clock
@@ -59,16 +60,42 @@ class ImportedLists:
             known = await self.rows.get(name)
             wanted = self._record(name, given)
             if known is not None and known.record.sha256 == wanted.sha256:
-                return await self._described(known.record, given)
+                if await self._keep_again(known, given):
+                    return await self._described(known.record, given)
+                continue
             if known is not None:
                 _check_newer(wanted, known.record)
-            # Under the name of its content: a list that comes second takes nothing away from the first.
-            _ = await self.blobs.create(CRLS, _blob(wanted), given.content, content_type=CONTENT_TYPE, metadata={})
+            await self._keep(wanted, given)
             if await self.rows.try_put(known, wanted):
                 if known is not None:
                     await self.blobs.delete(CRLS, _blob(known.record))
                 return await self._described(wanted, given)
         raise Overtaken(f"others bring lists of {name!r} at this moment")
+
+    async def _keep(self, record: ImportedList, given: ForeignList) -> None:
+        """See that the blob of a list is there and as it was given, whatever has become of it.
+
+        It has the name of its content: a list that comes second takes nothing away from the first.
+        """
+        for _ in range(_ATTEMPTS):
+            if await self.blobs.create(CRLS, _blob(record), given.content, content_type=CONTENT_TYPE, metadata={}):
+                return
+            stored = await self.blobs.get(CRLS, _blob(record))
+            if stored is None:
+                continue
+            whole = replace(stored, content=given.content)
+            if whole == stored or await self.blobs.replace(CRLS, _blob(record), whole, content_type=CONTENT_TYPE):
+                return
+        raise Overtaken(f"others change the CRL of {record.name!r} at this moment")
+
+    async def _keep_again(self, known: Versioned[ImportedList], given: ForeignList) -> bool:
+        """Keep a list that is here, in case its blob was lost; ``False`` if another list has taken its place."""
+        await self._keep(known.record, given)
+        present = await self.rows.get(known.record.name)
+        if present is not None and present.record.sha256 == known.record.sha256:
+            return True
+        await self.blobs.delete(CRLS, _blob(known.record))  # numbers never fall, so nobody needs it any more
+        return False
 
     def _record(self, name: str, given: ForeignList) -> ImportedList:
         return ImportedList(
