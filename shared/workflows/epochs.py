@@ -21,7 +21,7 @@ from shared.ledger.epochs import EpochRows
 from shared.rules.zones import Zone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from shared.ledger.table import Versioned
@@ -167,13 +167,14 @@ class Epochs:
         return LogMark(signed.record.origin, signed.record.size).to_tags()
 
     async def advance(self) -> int | None:
-        """Raise both by one, with two calls of the vault.
+        """Raise both by one, with two calls of the vault unless others raise them at the same time.
 
         Returns:
             The number; ``None`` if another worker was quicker, or the zone asks no vault.
 
         Raises:
             LedgerBehind: the ledger is an older one, or not whole. Then nothing is raised.
+            Overtaken: others keep raising them.
         """
         if self.vault is None:
             return None
@@ -186,8 +187,26 @@ class Epochs:
         record = EpochRecord(number=(known.record.number if known else 0) + 1, reached_at=self.clock())
         if not await self.rows.try_put(known, record):
             return None
-        await self.vault.tag(self.mark, record.mark.to_tags() | await self._signed(LogMark.from_tags(tags)))
+        await self._tell(self.vault, record, await self._signed(LogMark.from_tags(tags)))
         return record.number
+
+    async def _tell(self, vault: KeyTags, record: EpochRecord, signed: Mapping[str, str]) -> None:
+        """Tell the vault how far the ledger has come, and again if it has come further meanwhile.
+
+        Tags are written without a condition. Whoever is late puts back what others have told: so each looks at the
+        ledger when it has told, and the last one finds nothing later.
+
+        Raises:
+            Overtaken: others keep raising it.
+        """
+        for _ in range(_ATTEMPTS):
+            await vault.tag(self.mark, {**record.mark.to_tags(), **signed})
+            known = await self.rows.get()
+            if known is None or known.record.number <= record.number:
+                return
+            record, told = known.record, LogMark.from_tags(await vault.tags(self.mark) or {})
+            signed = await self._signed(told)
+        raise _raised_by_others()
 
     async def _check_whole(self) -> None:
         unfinished = await self._restore()
@@ -236,6 +255,7 @@ class Epochs:
 
         Raises:
             LedgerBehind: a restore was begun, and is not whole.
+            Overtaken: others raise it, or carry on a restoration, at this moment.
         """
         if self.vault is None:
             raise ValueError("no vault was named that has the ledger's epoch")
@@ -246,11 +266,15 @@ class Epochs:
             reached = max(known.record.number if known else 0, mark.number if mark else 0)
             record = EpochRecord(number=reached + 1, reached_at=self.clock())
             if await self.rows.try_put(known, record):
-                await self.vault.tag(self.mark, record.mark.to_tags())
+                await self._tell(self.vault, record, {})
                 await self._accept_restoration()
                 self._seen_at = None
                 return record.number
-        raise Overtaken("others raise the ledger's epoch at this moment")
+        raise _raised_by_others()
+
+
+def _raised_by_others() -> Overtaken:
+    return Overtaken("others raise the ledger's epoch at this moment")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from tests.world.services import Log
 from triggers.registration import app_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 
 class Clock:
@@ -295,6 +295,63 @@ async def test_of_two_workers_that_raise_the_epoch_at_once_one_does() -> None:
     assert await late.advance() is None
     assert "ledger-epoch" not in vault.tagged
     assert await epochs(vault, table).advance() == 2
+
+
+class SlowVault(FakeVault):
+    """A vault at which others come first, each time that a worker writes tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
+
+    async def tag(self, name: str, tags: Mapping[str, str]) -> None:
+        while self.meanwhile:
+            await self.meanwhile.pop()()
+        await super().tag(name, tags)
+
+
+@pytest.mark.parametrize("late", [Epochs.advance, Epochs.accept])
+async def test_a_worker_that_is_late_does_not_put_back_how_far_the_vault_says_that_the_ledger_has_come(
+    late: Callable[[Epochs], Awaitable[int | None]],
+) -> None:
+    """A ledger that is put back to the epoch between would not be noticed."""
+    vault, table = SlowVault(), FakeTable()
+    checkpoints = Checkpoints(table)
+    await checkpoints.put(None, signed(467))
+    subject = epochs(vault, table, checkpoints=checkpoints)
+    await subject.advance()
+    between = list[EpochRecord]()
+
+    async def others() -> None:
+        known, newest = await EpochRows(table).get(), await checkpoints.newest()
+        assert known is not None
+        between.append(known.record)
+        await checkpoints.put(newest, signed(500))
+        assert [await subject.advance() for _ in range(2)] == [3, 4]
+
+    vault.meanwhile = [others]
+    assert await late(subject) == 2
+    tags = vault.tagged["ledger-epoch"]
+    assert (tags["epoch"], tags["logEntries"]) == ("4", "500")
+    restored = FakeTable()
+    await EpochRows(restored).try_put(None, between[0])
+    with pytest.raises(LedgerBehind):
+        await epochs(vault, restored).check()
+
+
+async def test_a_worker_that_is_overtaken_again_and_again_lets_go() -> None:
+    """Each of the others has told the vault, and looks at the ledger after that."""
+    vault, table = SlowVault(), FakeTable()
+    subject = epochs(vault, table)
+
+    class Never(EpochRows):
+        async def get(self) -> Any:
+            await epochs(FakeVault(), table).advance()
+            return await super().get()
+
+    with pytest.raises(Overtaken, match=r"^others raise the ledger's epoch at this moment$"):
+        await Epochs(rows=Never(table), vault=vault, mark="ledger-epoch", clock=lambda: NOW).advance()
+    assert await subject.fault() is None
 
 
 async def test_a_ledger_that_others_keep_raising_is_not_accepted() -> None:
