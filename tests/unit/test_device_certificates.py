@@ -32,7 +32,7 @@ from shared.workflows.devices.wanted_certificates import (
 )
 from tests.pki.hierarchy import NOW
 from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
-from tests.unit.fakes import FakeBlobs, FakeTable, kill
+from tests.unit.fakes import FakeBlobs, FakeTable, Killed, kill
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping, Sequence
@@ -372,12 +372,71 @@ async def issued_with(scene: DeviceScene, device: str, request: str) -> str:
 @pytest.mark.parametrize("second_steps", range(1, 16))
 def test_two_devices_that_come_at_once_with_one_key_do_not_share_it(first_steps: int, second_steps: int) -> None:
     """Wherever the second comes in between, and the first again: one of them gets a certificate."""
+    assert together(DeviceScene(rows=SteppedTable(), tables={"publickeys": SteppedTable()}), first_steps, second_steps)
+
+
+@pytest.mark.parametrize("first_steps", range(1, 16))
+@pytest.mark.parametrize("second_steps", range(1, 16, 3))
+def test_two_devices_that_failed_before_and_come_at_once_with_one_key_do_not_share_it(
+    first_steps: int, second_steps: int
+) -> None:
+    """The ledger knows both; a claim that is under way may still be in vain."""
     scene = DeviceScene(rows=SteppedTable(), tables={"publickeys": SteppedTable()})
+    for device in ("press", "lathe"):
+        steps_of(failed_before(scene, device))
+    assert together(scene, first_steps, second_steps)
+
+
+async def failed_before(scene: DeviceScene, device: str) -> str:
+    """Have a device in the ledger that an order could not have."""
+    record = DeviceRecord(registration_id=device, state=DeviceState.FAILED, order_id="before", updated_at=scene.now)
+    await scene.devices.insert(record)
+    return "failed"
+
+
+def together(scene: DeviceScene, first_steps: int, second_steps: int) -> bool:
+    """Let two devices come with one key; tell whether one of them gets a certificate, and the other one does not."""
     requests = {device: csr(device, key=SHARED) for device in ("press", "lathe")}
     first, second = (issued_with(scene, device, request) for device, request in requests.items())
     outcomes = [steps_of(first, first_steps), steps_of(second, second_steps)]
     outcomes += [outcome or steps_of(running) for outcome, running in zip(outcomes, (first, second), strict=True)]
-    assert sorted(outcomes[2:], key=str) == ["issued", "refused"]
+    return sorted(outcomes[2:], key=str) == ["issued", "refused"]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_a_key_that_was_claimed_in_vain_may_be_another_s(*, is_killed: bool) -> None:
+    """Its device was ordered by somebody else at that moment; the worker that loses may be killed then."""
+    scene, key = await DeviceScene().set_up(), generate_key(KeyAlgorithm.EC_P256)
+    insert = scene.devices.insert
+
+    async def overtaken(record: DeviceRecord, *, reserved: Any = None) -> Versioned[DeviceRecord]:
+        scene.devices.insert = insert  # type: ignore[method-assign]
+        await issue(scene, order="faster")
+        if is_killed:
+            raise Killed
+        return await insert(record, reserved=reserved)
+
+    scene.devices.insert = overtaken  # type: ignore[method-assign]
+    with pytest.raises(Killed if is_killed else Overtaken):
+        await issue(scene, order="slower", csr=csr(key=key))
+    with pytest.raises(Conflict, match="is issued through order 'faster'"):
+        await issue(scene, order="slower", csr=csr(key=key))
+    device, _ = await issue(scene, device="lathe", csr=csr("lathe", key=key))
+    assert device.record.state is DeviceState.ISSUED
+    with pytest.raises(Rejected, match="is that of device 'lathe'"):
+        await issue(scene, device="mill", order="another", csr=csr("mill", key=key))
+
+
+async def test_a_key_stays_its_device_s_where_the_worker_is_killed_before_its_claim_is_confirmed() -> None:
+    """The ledger knows the device by it already, and the message of its order comes again."""
+    scene, key = await DeviceScene().set_up(), generate_key(KeyAlgorithm.EC_P256)
+    kill(scene.public_keys, "replace", when="before")
+    with pytest.raises(Killed):
+        await issue(scene, csr=csr(key=key))
+    with pytest.raises(Rejected, match="is that of device 'press'"):
+        await issue(scene, device="lathe", order="another", csr=csr("lathe", key=key))
+    device, _ = await issue(scene, csr=csr(key=key))
+    assert device.record.state is DeviceState.ISSUED
 
 
 async def test_a_compromised_key_is_refused_for_every_device() -> None:

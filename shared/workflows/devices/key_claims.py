@@ -35,7 +35,10 @@ class KeyClaims:
             Rejected: it is another device's or a CA's, or it is compromised.
         """
         claim = PublicKeyRecord(
-            fingerprint=public_key, registration_id=device.registration_id, recorded_at=self.clock()
+            fingerprint=public_key,
+            registration_id=device.registration_id,
+            recorded_at=self.clock(),
+            is_confirmed=False,
         )
         known = await self.public_keys.claim(claim)
         await self.check(known.record, device.registration_id, device, field=field)
@@ -71,7 +74,7 @@ class KeyClaims:
         if known.registration_id == registration_id:
             return
         owner = await self.devices.get(known.registration_id)
-        if owner is not None and owner.record.state is not DeviceState.DELETED:
+        if owner is not None and _has(owner.record, known):
             raise Rejected.because(
                 f"its public key (SHA-256 {known.fingerprint}) is that of device {known.registration_id!r}; each "
                 "device needs a key of its own",
@@ -81,13 +84,13 @@ class KeyClaims:
     async def confirm(self, claim: Versioned[PublicKeyRecord]) -> None:
         """See that a key is still the device's now that the ledger knows the device by it.
 
-        Before that another one may have found its owner missing, or deleted, and have taken the key. The claim is
-        written once more, so that whoever read it before can't take it any more.
+        Before that another one may have found its owner missing, deleted, or without the key, and have taken it. The
+        claim is written once more, so that whoever read it before can't take it any more.
 
         Raises:
             Overtaken: it is not.
         """
-        await self._replace_claim(claim, claim.record.changed(recorded_at=self.clock()))
+        await self._replace_claim(claim, claim.record.changed(recorded_at=self.clock(), is_confirmed=True))
 
     async def _replace_claim(
         self, known: Versioned[PublicKeyRecord], record: PublicKeyRecord
@@ -96,3 +99,10 @@ class KeyClaims:
             return await self.public_keys.replace(known, record)
         except Stale:
             raise Overtaken(f"the key of {record.registration_id!r} is being claimed by others") from None
+
+
+def _has(owner: DeviceRecord, claim: PublicKeyRecord) -> bool:
+    """Tell whether a key is its owner's; a claim that was in vain is not, and one under way is confirmed or lost."""
+    if owner.state is DeviceState.DELETED:
+        return False
+    return claim.is_confirmed or any(each.public_key == claim.fingerprint for each in owner.held)
