@@ -12,8 +12,8 @@ from shared.contracts.parsing import parse
 from shared.domain.findings import FindingState
 from shared.domain.treatments import FindingKind, Policy
 from shared.errors import Conflict, Deferred
+from shared.pki import names
 from tests.pki.hierarchy import hierarchy
-from tests.unit.devices import pem
 from tests.world import acts
 from tests.world.drift import another_device, change_entry, fleet_of, newest, put
 from tests.world.services import HUB
@@ -129,7 +129,7 @@ async def ours() -> World:
 async def theirs() -> World:
     """A device that the ledger does not know, likewise."""
     world = await World().prepare()
-    await wants(world, "press-one", pem(hierarchy().device(DEVICE)))
+    await wants(world, "press-one", names.pem(hierarchy().device(DEVICE)))
     return world
 
 
