@@ -25,11 +25,15 @@ from shared.domain.attestations import individual_enrollment
 from shared.domain.authorities import AuthorityAction, AuthorityState, ProofOfPossession
 from shared.domain.authority_acts import check_signs
 from shared.domain.certificates import CertificateState
+from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.restores import RestorationRecord
 from shared.domain.treatments import FindingKind, Policy
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import AwaitsDevice, Conflict, LedgerBehind, LogDamaged, Rejected, UnderWay
+from shared.ledger.authorities import Authorities
+from shared.ledger.public_keys import PublicKeys
 from shared.pki import names
+from shared.pki.public_keys import fingerprint
 from shared.restoration import DONE, OLDER, read_folder, restore
 from shared.workflows.devices.bundles import BUNDLES
 from shared.workflows.evidence.storage import LOG, LOG_HEAD
@@ -623,6 +627,59 @@ async def test_a_key_without_a_certificate_and_a_group_of_another_ca_are_named()
     [named] = [line for line in lines if line.startswith("not known: the enrollment group 'foreign'")]
     assert "has a CA that was not taken over" in named
     assert "not known: orders, requests, rejections, approvals, findings, and the audit log" in lines
+
+
+async def test_a_ca_whose_key_is_in_the_vault_twice_is_taken_over_once() -> None:
+    """Under the name that it had: each name would have a list with half of the truth. It is the same in the next run."""
+    subject = await Deployment().begin("press")
+    root = (await subject.authority("dpsCa")).certificate
+    await subject.vault.import_key("a-copy", subject.vault.keys["dpsca"])
+    subject.lose(BUNDLES)
+    for _ in range(2):
+        lines = await subject.adopt()
+        assert (
+            "not known: why the vault has the key of the CA 'dpsCa' as 'a-copy', too. It is not taken over under that name"
+        ) in lines
+        assert [each.name async for each in subject.app.authorities.list()] == ["dpsCa", ISSUER]
+    assert (await subject.authority("dpsCa")).certificate == root
+    assert {name for (_, name), _ in subject.blobs.blobs.items() if "a-copy" in name} == set()
+    assert "a-copy" not in str(subject.table("expiry").rows)
+
+
+async def test_a_ca_that_was_entered_by_a_run_that_broke_off_is_claimed_by_the_next() -> None:
+    """Else it could be imported at the same time under two names."""
+    subject = await Deployment().begin()
+    subject.lose(BUNDLES)
+    claims = subject.worker().authority_workflows.converger.records
+    with pytest.MonkeyPatch.context() as patched:
+
+        async def killed(*_: Any) -> str:
+            raise Killed
+
+        patched.setattr(Authorities, "claim_identity", killed)
+        with pytest.raises(Killed):
+            await subject.adopt()
+    assert [each.name async for each in subject.app.authorities.list()] == ["dpsCa"]
+    await subject.adopt()
+    identity = (await subject.authority("dpsCa")).identity or ""
+    assert {row for part, row in subject.table("issuers").rows if part == "identity"} >= {identity}
+    assert await claims.claim_identity(identity, "other") == "dpsCa"
+
+
+async def test_a_ca_whose_key_is_a_devices_by_now_leaves_nothing() -> None:
+    """The others are taken over all the same."""
+    subject = await Deployment().begin("press")
+    key = fingerprint(subject.vault.keys[ISSUER].public_key())
+    subject.lose(BUNDLES)
+    keys = PublicKeys(subject.table("publickeys"))
+    await keys.claim(PublicKeyRecord(fingerprint=key, registration_id="drill", recorded_at=subject.now))
+    lines = await subject.adopt()
+    assert (
+        f"not known: the CA whose key is {ISSUER!r}, which is not taken over: name: its public key (SHA-256 {key}) is "
+        "that of device 'drill'; a CA needs a key of its own"
+    ) in lines
+    assert [each.name async for each in subject.app.authorities.list()] == ["dpsCa"]
+    assert ISSUER not in str(subject.table("expiry").rows)
 
 
 async def test_a_ca_whose_chain_has_a_gap_waits_for_the_file() -> None:

@@ -22,13 +22,20 @@ from shared.domain.group_signers import OF_GROUPS
 from shared.domain.groups import STATUS, CaReferences, GroupRecord, GroupState
 from shared.domain.restoration import CAUSE, JUMP
 from shared.domain.words import CertificateKind, KeyCustody
-from shared.errors import Rejected
+from shared.errors import Conflict, Rejected
 from shared.ledger.table import Stale
 from shared.pki import names
+from shared.pki.identities import authority_identity
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import algorithm_of
 from shared.workflows.authorities.claims import claim_identity, claim_key
-from shared.workflows.authorities.records import AuthorityDefinition, all_certificates, book_entry, installed
+from shared.workflows.authorities.records import (
+    AuthorityDefinition,
+    all_certificates,
+    book_entry,
+    identity_of,
+    installed,
+)
 from shared.workflows.groups.authorities import authority_name
 from shared.workflows.reconciliation.found_authorities import number_of
 from shared.workflows.status.revocation_lists import CONTENT_TYPE, CRLS
@@ -87,13 +94,19 @@ class Adoption:
             Rejected: a CA's last list is nowhere, and nobody has said that it is lost. Then nothing is entered.
         """
         found, problems = await self.there.find()
+        found, doubled = await self._once(found)
         new = [each for each in found if await self.records.holder(each.name) is None]
         self._check_lists(new)
         await self.begin()
-        for problem in problems:
+        for problem in (*problems, *doubled):
             yield problem
+        await self._claim_again()
         for each in new:
-            yield await self._enter(each, found)
+            try:
+                yield await self._enter(each, found)
+            except Conflict as refused:
+                yield f"not known: the CA whose key is {each.name!r}, which is not taken over: {refused}"
+                continue
             if each.crl is None and each.issuer.may_sign_crls:
                 yield f"not known: which certificates of {each.name!r} were revoked, beside those that DPS keeps out"
         for record in [each async for each in self.records.list()]:
@@ -127,9 +140,50 @@ class Adoption:
 
     # --- CAs ---
 
+    async def _once(self, found: Sequence[FoundAuthority]) -> tuple[list[FoundAuthority], list[str]]:
+        """Give each CA under one name, whatever others the vault has its key under, and name those.
+
+        It is the name that the ledger has, or by which there is a list or a place in the DPS: its certificates name it.
+        """
+        ours = {identity_of(record): record.name async for record in self.records.list()}
+        under: dict[str, list[FoundAuthority]] = {}
+        for each in found:
+            under.setdefault(_identity_of(each), []).append(each)
+        kept: list[FoundAuthority] = []
+        doubled = list[str]()
+        for identity, same in under.items():
+            ranked = [
+                (
+                    each.name == ours.get(identity),
+                    len(same) > 1 and await self.blobs.describe(CRLS, f"{each.name}.crl") is not None,
+                    each.name in self.there.places.values(),
+                )
+                for each in same
+            ]
+            own = same[ranked.index(max(ranked))]
+            kept.append(own)
+            doubled += [
+                f"not known: why the vault has the key of the CA {own.name!r} as {each.name!r}, too. It is not taken "
+                "over under that name"
+                for each in same
+                if each is not own
+            ]
+        return kept, doubled
+
+    async def _claim_again(self) -> None:
+        """Claim the identities of the CAs that are there: a run that broke off may not have come to it."""
+        for record in [each async for each in self.records.list()]:
+            if record.identity is not None:
+                _ = await self.records.claim_identity(record.identity, record.name)  # another CA's stays that one's
+
     async def _enter(self, found: FoundAuthority, others: Sequence[FoundAuthority]) -> str:
-        """Enter a CA: what others read of it first, and its row at last."""
+        """Enter a CA: its key and what others read of it first, and its row at last.
+
+        Raises:
+            Conflict: its key is a device's. Then nothing of it is entered.
+        """
         record, now = self._record(found, others), self.clock()
+        await claim_key(self.public_keys, fingerprint(found.issuer.signing_key.public_key()), found.name, now)
         for certificate in all_certificates(record):
             # It is there from a run that broke off.
             _ = await self.certificates.try_add(book_entry(record, certificate, record.signed_by))
@@ -145,7 +199,6 @@ class Adoption:
         if found.crl is not None:
             # The last list that there is: it is left as it is.
             _ = await self.blobs.create(CRLS, f"{found.name}.crl", found.crl, content_type=CONTENT_TYPE, metadata={})
-        await claim_key(self.public_keys, fingerprint(found.issuer.signing_key.public_key()), found.name, now)
         _ = await self.records.try_insert(record)  # another run has taken it over: nothing else makes CAs meanwhile
         await claim_identity(self.records, record.identity or "", found.name)
         thumbprint = names.sha256_thumbprint(found.certificate)
@@ -252,6 +305,10 @@ class Adoption:
         made = _generation(group_id, self.there.key_names)
         name = authority_name(group_id, made) if made else ""
         return name if name and await self.records.holder(name) is not None else ""
+
+
+def _identity_of(found: FoundAuthority) -> str:
+    return authority_identity(found.certificate.subject, found.issuer.signing_key.public_key())
 
 
 def _generation(group_id: str, of: Collection[str]) -> int:
