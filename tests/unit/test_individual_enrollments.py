@@ -21,6 +21,7 @@ from shared.rules.etags import ANY_VERSION
 from tests.pki.foreign import of_version_5
 from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
+from tests.unit.fakes import Killed, kill
 from triggers.preconditions import check
 
 if TYPE_CHECKING:
@@ -398,6 +399,56 @@ async def test_the_key_of_an_enrollment_is_its_device_s_from_then_on() -> None:
     reasons = (await scene.line("third")).reasons
     assert reasons is not None
     assert "is that of device 'press'; each device needs a key of its own" in reasons[0]["message"]
+
+
+@pytest.mark.parametrize("ends", ["refused", "killed", "refused when the timer goes on"])
+@pytest.mark.parametrize("way", ["order", "enrollment"])
+async def test_a_key_that_was_asked_for_in_vain_may_be_another_device_s(ends: str, way: str) -> None:
+    """DPS refuses the entry, or the worker is killed before the ledger says that it is wanted."""
+    scene, key = await registered(), generate_key(KeyAlgorithm.EC_P256)
+    await scene.order("other", "lathe")
+    write = scene.provisioning.put_enrollment
+
+    async def refuse(_entry: dict[str, Any], *, etag: str | None) -> dict[str, Any]:
+        raise Rejected.because(f"DPS does not take it, whatever its ETag is ({etag})")
+
+    scene.provisioning.put_enrollment = refuse  # type: ignore[method-assign, assignment]
+    if ends == "killed":
+        kill(scene.devices, "replace", when="before")
+    elif ends == "refused when the timer goes on":
+        kill(scene.provisioning, "put_enrollment", when="before")
+    with pytest.raises(Rejected if ends == "refused" else Killed):
+        await scene.enroll(certificate=leaf(key=key))
+    if ends == "refused when the timer goes on":
+        with pytest.raises(Conflict, match="its public key is that of device 'press'"):
+            await scene.enroll("lathe", certificate=leaf("lathe", key=key))
+        await scene.converger.converge("press")
+    scene.provisioning.put_enrollment = write  # type: ignore[method-assign]
+    if way == "order":
+        with pytest.raises(Deferred, match="'mill' has not registered with its certificate yet"):
+            await scene.order("third", "mill", csr=csr("mill", key=key))
+    else:
+        await scene.enroll("lathe", certificate=leaf("lathe", key=key))
+    with pytest.raises(Conflict, match=r"its public key is that of device '(mill|lathe)'"):
+        await scene.enroll(certificate=leaf(key=key))
+
+
+async def test_a_key_that_another_device_took_meanwhile_gets_into_no_enrollment() -> None:
+    """It was claimed, and nothing in the ledger said yet that the device is to have it."""
+    scene, key = await registered(), generate_key(KeyAlgorithm.EC_P256)
+    replace = scene.devices.replace
+
+    async def overtaken(*args: Any, **named: Any) -> Any:
+        scene.devices.replace = replace  # type: ignore[method-assign]
+        with pytest.raises(Deferred, match="'mill' has not registered with its certificate yet"):
+            await scene.order("third", "mill", csr=csr("mill", key=key))
+        return await replace(*args, **named)
+
+    scene.devices.replace = overtaken  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="its public key is that of device 'mill'"):
+        await scene.enroll(certificate=leaf(key=key))
+    assert "press" not in scene.provisioning.enrollments
+    assert not (await scene.record()).own_entry
 
 
 async def test_a_device_may_have_the_key_that_the_ledger_knows_as_its_own() -> None:

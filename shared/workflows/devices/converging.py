@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.workflows.devices.books import Books
 from shared.workflows.devices.convergence import DeviceConverger
 from shared.workflows.devices.entry_changes import EntryChanges
+from shared.workflows.devices.entry_keys import EntryKeys
 from shared.workflows.devices.hub_doors import HubDoors
 from shared.workflows.devices.hub_openings import HubOpenings
 from shared.workflows.devices.leaves import Leaves
@@ -66,7 +67,8 @@ def converging(
     linked = LinkedHubs(resource=resource, named=settings.iot_hub_service_urls, clock=clock)
     whereabouts = Whereabouts(devices=devices, provisioning=provisioning, clock=clock)
     hub_doors = HubDoors(hubs=hubs, devices=devices, linked=linked, clock=clock)
-    entries = EntryChanges(devices=devices, provisioning=provisioning)
+    entry_keys = EntryKeys(public_keys=ledger.public_keys, clock=clock)
+    entries = EntryChanges(devices=devices, provisioning=provisioning, keys=entry_keys)
     own_entries = OwnEntries(provisioning=provisioning, groups=ledger.groups, clock=clock)
     left = LeftRequests(devices=devices, requests=requests, clock=clock)
     converger = DeviceConverger(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shared.domain.attestations import AttestationKind, attestation_of
 from shared.errors import Rejected
 from shared.pki.damage import UnreadableCertificate, read_certificate
-from shared.pki.public_keys import key_of
+from shared.pki.public_keys import fingerprint, key_of
 from shared.pki.signing_keys import UnsupportedKey
 from shared.reading.pem import certificates
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.groups import IndividualEnrollmentDefinition
     from shared.domain.attestations import Entry
+    from shared.domain.entry_wishes import EntryChange
 
 
 def leaves_of(definition: IndividualEnrollmentDefinition) -> dict[str, x509.Certificate]:
@@ -51,3 +52,11 @@ def held_by(entry: Entry) -> dict[str, Any]:
 def serial_numbers_of(entry: Entry) -> list[str]:
     """Give the serial numbers of an entry's certificates, as far as DPS gives them."""
     return [each.serial_number for each in attestation_of(entry).clients.values() if int(each.serial_number, 16)]
+
+
+def keys_of(change: EntryChange | None) -> list[str]:
+    """Give the fingerprints of the keys of the certificates that a change puts into an entry."""
+    if change is None or change.attestation is None:
+        return []
+    given = held_by({"attestation": change.attestation}).values()
+    return [fingerprint(key_of(leaf_of(each["certificate"], "certificate"))) for each in given if "certificate" in each]

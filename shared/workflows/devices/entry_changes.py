@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shared.ledger.devices import DeviceIdClaim, Devices
     from shared.ledger.table import Versioned
     from shared.ports.provisioning import ProvisioningService
+    from shared.workflows.devices.entry_keys import EntryKeys
 
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class EntryChanges:
 
     devices: Devices
     provisioning: ProvisioningService
+    keys: EntryKeys
 
     async def bring_about(self, registration_id: str) -> Outcome:
         """Have DPS follow the change that a device's record wants, if it wants one, or withdraw it.
@@ -80,12 +82,14 @@ class EntryChanges:
             return await self._withdraw(known, change, entry, busy(registration_id))
         freed = await self._freed(known, change)
         try:
+            await self.keys.hold(registration_id, change)
             written = await self._write(registration_id, change, entry, wanted)
         except Rejected as refusal:
             return await self._withdraw(known, change, entry, refusal)
         if freed is not None:
             await self.give_back(freed)
         try:
+            await self.keys.confirm(registration_id, change)
             device = await self.devices.replace(known, followed(record, _made(wanted, written)))
         except Stale:
             if entry is None and written is not None:

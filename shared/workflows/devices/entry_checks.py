@@ -14,6 +14,7 @@ from shared.pki.public_keys import fingerprint, key_of
 from shared.rules.registration_ids import same_registration_id
 from shared.workflows.devices.entry_certificates import held_by, leaf_of, serial_numbers_of
 from shared.workflows.devices.entry_changes import busy, named
+from shared.workflows.devices.key_claims import has_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,9 +97,11 @@ class EntryChecks:
             raise Rejected.because(f"it expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", field=field)
 
     async def claim_key(self, registration_id: str, leaf: x509.Certificate, field: str, *, is_known: bool) -> None:
-        """See that a key is nobody else's; if the ledger knows the device, it is its own from then on."""
+        """See that a key is nobody else's; if the ledger knows the device, it is its own when its record wants it."""
         named = fingerprint(key_of(leaf))
-        claim = PublicKeyRecord(fingerprint=named, registration_id=registration_id, recorded_at=self.clock())
+        claim = PublicKeyRecord(
+            fingerprint=named, registration_id=registration_id, recorded_at=self.clock(), is_confirmed=False
+        )
         try:
             known = await (self.public_keys.claim(claim) if is_known else self.public_keys.get(named))
         except Stale:
@@ -116,11 +119,19 @@ class EntryChecks:
                 "certificate with a new key",
                 field=field,
             )
-        if known.record.registration_id != registration_id:
+        if known.record.registration_id == registration_id:
+            return
+        owner = await self.devices.get(known.record.registration_id)
+        if owner is not None and has_key(owner.record, known.record):
             raise Conflict.because(
                 f"its public key is that of device {known.record.registration_id!r}; each device needs one of its own",
                 field=field,
             )
+        if is_known:
+            try:
+                await self.public_keys.replace(known, claim)
+            except Stale:
+                raise busy(registration_id) from None
 
     async def check_certificates(self, entry: Entry) -> None:
         """See that an entry names no certificate that is revoked, or that is another device's."""

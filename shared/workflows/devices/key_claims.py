@@ -9,6 +9,7 @@ from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Overtaken, Rejected
 from shared.ledger.table import Stale
+from shared.workflows.devices.entry_certificates import keys_of
 
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
@@ -74,7 +75,7 @@ class KeyClaims:
         if known.registration_id == registration_id:
             return
         owner = await self.devices.get(known.registration_id)
-        if owner is not None and _has(owner.record, known):
+        if owner is not None and has_key(owner.record, known):
             raise Rejected.because(
                 f"its public key (SHA-256 {known.fingerprint}) is that of device {known.registration_id!r}; each "
                 "device needs a key of its own",
@@ -101,8 +102,10 @@ class KeyClaims:
             raise Overtaken(f"the key of {record.registration_id!r} is being claimed by others") from None
 
 
-def _has(owner: DeviceRecord, claim: PublicKeyRecord) -> bool:
+def has_key(owner: DeviceRecord, claim: PublicKeyRecord) -> bool:
     """Tell whether a key is its owner's; a claim that was in vain is not, and one under way is confirmed or lost."""
     if owner.state is DeviceState.DELETED:
         return False
-    return claim.is_confirmed or any(each.public_key == claim.fingerprint for each in owner.held)
+    if claim.is_confirmed or claim.fingerprint in keys_of(owner.entry_change):
+        return True
+    return any(each.public_key == claim.fingerprint for each in owner.held)
