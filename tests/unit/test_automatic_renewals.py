@@ -14,7 +14,7 @@ from shared.domain.renewal import next_reminder, renewal_day, within_the_day
 from shared.domain.words import DeviceState, RegisterBy
 from shared.errors import AwaitsDevice, Deferred
 from tests.unit.devices import COMPROMISE, DeviceScene, csr
-from tests.unit.fakes import Killed, Trap
+from tests.unit.fakes import Killed, Trap, kill
 
 DAY = timedelta(days=1)
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 12, 27, tzinfo=UTC)  # 360 days
@@ -182,6 +182,28 @@ async def test_a_device_that_does_not_boot_is_listed_and_told_again_until_it_doe
     scene.boot(await scene.certificate(2))
     await carry_out(scene)
     assert await missed(scene) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_device_is_listed_until_the_ledger_says_that_it_was_renewed(when: str) -> None:
+    """The worker is killed when it enters that: before it has, the device is listed; after it, the timer goes on."""
+    scene = await line()
+    end = await end_of(scene)
+    await sweep_daily(scene, end - 60 * DAY)
+    await carry_out(scene)
+    await sweep_daily(scene, end - 2 * DAY)
+    scene.boot(await scene.certificate(2))
+    kill(scene.devices, "replace", when=when)
+    with pytest.raises(Killed):
+        await carry_out(scene)
+    is_renewed = (await scene.record()).next_certificate is None
+    assert (is_renewed, await missed(scene)) == (when == "after", [("press", "device")])
+    await scene.converger.sweep(older_than=timedelta())
+    if when == "before":
+        assert await missed(scene) == [("press", "device")]
+        await carry_out(scene)
+    assert await missed(scene) == []
+    assert await scene.state() is DeviceState.REGISTERED
 
 
 async def test_a_device_is_named_for_one_certificate_at_a_time() -> None:

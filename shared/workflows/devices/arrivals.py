@@ -68,8 +68,6 @@ class Arrivals:
         Raises:
             Overtaken: as with :meth:`follow`.
         """
-        for serial_number in device.in_use:
-            await self.expiry.leave_missed(device.enrollment_group or "", device.registration_id, serial_number)
         renewed = partial(
             issuance.renewed,
             request_id=renewal,
@@ -79,6 +77,9 @@ class Arrivals:
         )
         await change(self.devices, device.registration_id, renewed, at=self.clock())
         known = await self.converger.converge(device.registration_id)
+        if device.next_certificate is not None:  # the converger does so if its predecessor was in force
+            serial_number = device.next_certificate.serial_number
+            await self.expiry.leave_missed(device.enrollment_group or "", device.registration_id, serial_number)
         if not device.own_key and device.bundle:
             await self.bundles.delete_key(device.bundle)  # the device uses it, so it has it
         return known.record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.certificates import RevocationRecord
+from shared.domain.certificates import CertificateState, RevocationRecord
 from shared.domain.held_certificates import HOLD
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import RevocationReason
@@ -38,6 +38,7 @@ class Books:
             if each.changed_in > record.converged and each.over:
                 await self.certificates.leave_in_force(each.issuer, each.serial_number)
                 await self.expiry.put(key_deletion(each, record.registration_id, self.clock()))
+                await self._leave_missed(record, each)
         for each in want.listed:
             await self.certificates.enter_revocation(self._listed(record, each))
             if each.reason is RevocationReason.KEY_COMPROMISE:
@@ -47,6 +48,13 @@ class Books:
                 await self.public_keys.condemn(key)
         for issuer in dict.fromkeys(each.issuer for each in want.listed):
             await self.revocation_lists.publish(issuer)
+
+    async def _leave_missed(self, record: DeviceRecord, ended: HeldCertificate) -> None:
+        """Take a device off the list of missed renewals, for what it uses no more and for what it has come with."""
+        has_come = ended.state is CertificateState.SUPERSEDED
+        for serial_number in (ended.serial_number, ended.successor if has_come else None):
+            if serial_number is not None and record.enrollment_group is not None:
+                await self.expiry.leave_missed(record.enrollment_group, record.registration_id, serial_number)
 
     def _listed(self, record: DeviceRecord, each: HeldCertificate) -> RevocationRecord:
         if each.not_after is None:  # passed over, it would be told as listed
