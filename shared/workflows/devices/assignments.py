@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from shared.domain.attestations import attestation_of
 from shared.domain.words import DeviceState
-from shared.errors import AwaitsDevice
+from shared.errors import AwaitsDevice, Rejected
 from shared.ports.registrar import Assignment, AssignmentFailed
 
 if TYPE_CHECKING:
@@ -46,10 +47,14 @@ class Assignments:
 
         Raises:
             AwaitsDevice: it has not registered with this certificate yet.
+            Rejected: DPS refuses it.
         """
         registration_id = device.registration_id
         if issued.credentials is not None and by_service:
-            return await self._register(registration_id, issued.credentials)
+            try:
+                return await self._register(registration_id, issued.credentials)
+            except Rejected as refused:
+                raise await self._why_refused(device, refused) from refused
         waiting = AwaitsDevice(
             f"{registration_id!r} has not registered with its certificate yet",
             retry_after=min(max(_FIRST_BOOT_POLL, (self.clock() - since) / 8), _FIRST_BOOT_POLL_LIMIT),
@@ -58,6 +63,22 @@ class Assignments:
         if found is None:
             raise waiting
         return found
+
+    async def _why_refused(self, device: DeviceRecord, refused: Rejected) -> Rejected:
+        """Say why DPS refuses a device of an order, if that is the individual enrollment which others have made for it.
+
+        The order fails then, and every door of the device is shut: what becomes of that enrollment is said as well.
+        """
+        entry = await self.provisioning.get_enrollment(device.registration_id)
+        present = attestation_of(entry) if entry is not None else None
+        if present is None or any(device.find(each.serial_number) for each in present.held):
+            return refused
+        return Rejected.because(
+            f"DPS refused to register {device.registration_id!r}: the device has an individual enrollment of its own "
+            f"at DPS that was not made for this order; it accepts {present.words}, and no certificate that the ledger "
+            "has. With this failure it is disabled, and accepts the certificate that was issued instead, which is "
+            "revoked; another order takes it over and lets the device in"
+        )
 
     async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         try:
