@@ -72,7 +72,7 @@ class RejectionRecord(Record):
         left_out: bytes of it that are not kept, since a row does not hold them.
         reasons: each ``{"field", "message"}``.
         state: ``replaying`` while it is being put back; one that stays so was not, or nobody knows.
-        replayed_at: when that began.
+        replayed_at: when that began; ``None`` if it has ended, and nobody knows how.
         failures: the tries that failed, of a message that was set aside.
         attempts: how many there were.
         comment: why it was closed.

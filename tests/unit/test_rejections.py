@@ -255,8 +255,22 @@ async def test_a_replayed_message_may_wait_as_long_as_a_new_one() -> None:
     assert kept.queues.sent == [(Queue.DEVICE_ORDERS, event, None)]
 
 
-async def test_a_replay_that_could_not_be_sent_is_open_still() -> None:
-    """The queue is down: nothing says that the message is on its way, and the next call sends it."""
+async def test_a_replay_that_the_queue_has_refused_is_open_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is on its way, so it can be closed."""
+    kept = Kept()
+    identifier = await kept.record()
+
+    async def refused(*_: object, **_named: object) -> None:
+        raise Rejected.because("it is too large")
+
+    monkeypatch.setattr(kept.queues, "send", refused)
+    with pytest.raises(Rejected, match="it is too large"):
+        await kept.subject.replay(identifier)
+    assert (await kept.subject.close(identifier, "sent anew")).state == "closed"
+
+
+async def test_a_replay_that_may_have_been_sent_is_listed_and_sent_again_and_not_closed() -> None:
+    """The queue did not answer: the message may be there, and carried out, so nobody can say that it is not."""
     kept = Kept()
     identifier = await kept.record()
 
@@ -266,7 +280,10 @@ async def test_a_replay_that_could_not_be_sent_is_open_still() -> None:
     kept.queues.step = down
     with pytest.raises(ConnectionError):
         await kept.subject.replay(identifier)
-    assert (await kept.subject.describe(identifier)).state == "open"
+    shown = await kept.subject.describe(identifier)
+    assert (shown.state, shown.replayed_at, await kept.ids()) == ("replaying", None, [identifier])
+    with pytest.raises(Conflict, match=f"'{identifier}' may be in its queue again, since nobody knows what became"):
+        await kept.subject.close(identifier, "scrapped")
     kept.queues.step = lambda: None
     assert (await kept.subject.replay(identifier)).state == "replayed"
 

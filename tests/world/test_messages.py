@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +12,12 @@ import pytest
 from shared.contracts.messages import Queue
 from shared.domain.certificates import CertificateState
 from shared.domain.rejections import RejectionKind
+from shared.domain.requests import RequestState
 from shared.domain.words import DeviceState
+from shared.errors import Conflict
 from tests.world.acts import MESSAGES, registered
 from tests.world.auditor import audit
+from tests.world.conductor import Go
 from tests.world.host import MAX_DEQUEUE_COUNT, RETRY_SECONDS, TIMERS
 from tests.world.services import HUB
 from tests.world.world import DEVICE, GROUP, World, csr_of
@@ -192,6 +195,44 @@ async def test_a_bug_makes_poison_and_a_replay_carries_it_out(monkeypatch: pytes
         host.bugs.clear()
     await world_at_rest(world)
     assert told(world)["OrderCompleted"] == 1
+
+
+async def test_what_is_closed_after_a_replay_whose_answer_was_lost_is_carried_out_or_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not both, whichever answer was lost: the message may be in its queue though nobody was told."""
+    scene = await registered()
+
+    async def broken(*_: object, **_named: object) -> None:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.blobs, "create", broken)
+        scene.ask("renew", *MESSAGES["renew"])
+        await scene.drain()
+    [kept] = scene.rejections()
+    request_id, ends = scene.asked["renew"].body["requestId"], set()
+    for step in count(1):
+        world = scene.copy()
+        world.conductor.start("replay", world.services.rejected_messages.replay(kept.rejection_id))
+        await world.conductor.advance("replay", step - 1)
+        if not await world.conductor.advance("replay", 1, go=Go.LOSE_ANSWER):
+            break
+        await world.conductor.advance("replay")
+        is_closed = True
+        try:
+            await world.services.rejected_messages.close(kept.rejection_id, "scrapped")
+        except Conflict:
+            is_closed = False
+            world.now += timedelta(minutes=1)
+            await world.services.rejected_messages.replay(kept.rejection_id)
+        await world.drain()
+        state = (await world.services.following.describe(request_id, Queue.RENEWAL_REQUESTS)).state
+        is_renewed = record_of(world).state is DeviceState.RENEWING
+        assert (is_renewed, state is RequestState.REJECTED) == (not is_closed, is_closed), f"answer {step} was lost"
+        assert world.bugs == []
+        ends.add(is_closed)
+    assert ends == {True, False}
 
 
 async def test_poison_that_could_not_be_kept_is_swept() -> None:

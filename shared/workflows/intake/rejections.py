@@ -23,7 +23,7 @@ from shared.domain.rejections import (
     message_digest,
     rejection_id,
 )
-from shared.errors import Conflict, NotFound, Rejected
+from shared.errors import Conflict, DeviceFactoryError, NotFound, Rejected
 from shared.ledger.rejections import Filters
 from shared.ledger.table import Stale
 from shared.reading.json_text import read_json
@@ -234,11 +234,17 @@ class RejectedMessages:
 
         Raises:
             NotFound: the rejection does not exist.
-            Conflict: it was replayed, or is being replayed.
+            Conflict: it was replayed, or may be in its queue again.
         """
         known = await self._get(identifier)
         closed = known.record
         if closed.state is not RejectionState.CLOSED:
+            if closed.state is RejectionState.REPLAYING:
+                raise Conflict.because(
+                    f"{identifier!r} may be in its queue again, since nobody knows what became of its replay; "
+                    "replay it once more",
+                    field="id",
+                )
             if closed.state is not RejectionState.OPEN:
                 raise Conflict.because(f"{identifier!r} is {closed.state}; close an open one", field="id")
             closed = closed.changed(state=RejectionState.CLOSED, closed_at=self.clock(), comment=comment)
@@ -283,9 +289,12 @@ class RejectedMessages:
         await self.show_waiting(received, None)
         try:
             await self.outbox.send_again(claimed.record.queue, text, delay=delay or None)
-        except Exception:
+        except Exception as error:
+            # Unless the queue has refused it, it may be there: then nobody can close it, and the next call sends it.
+            unknown = claimed.record.changed(replayed_at=None)
+            after = known.record if isinstance(error, DeviceFactoryError) else unknown
             # Only a call that came a minute later can have written meanwhile. If this fails, it is free in a minute.
-            _ = await self.rejections.try_replace(claimed, known.record)
+            _ = await self.rejections.try_replace(claimed, after)
             raise
         done = claimed.record.changed(state=RejectionState.REPLAYED)
         # Only a call that came a minute later can have written meanwhile, and it sends and marks the same.
