@@ -178,6 +178,27 @@ async def test_a_further_certificate_that_comes_beside_the_revocation_of_its_ca_
     assert await scene.certificates.get(f"{RENEWED.serial_number:040x}") is None
 
 
+@pytest.mark.parametrize("how", ["deleted", "revoked"])
+async def test_a_ca_that_has_ended_is_not_given_to_who_asks_for_it_anew(how: str) -> None:
+    """They would be told that it is made. Its own request, delivered again, has been carried out."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    definition = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="dpsCa", path_length=0)
+    await scene.subject.creation.ensure(definition, cause="r1")
+    if how == "revoked":
+        await act(scene, "line", "revoke", reason="keyCompromise")
+    else:
+        await act(scene, "line", "retire")
+        scene.now += timedelta(hours=1)
+        await act(scene, "line", "delete")
+    ended = await scene.subject.creation.ensure(definition, cause="r1")
+    assert ended.state.value == how
+    with pytest.raises(Conflict, match=f"'line' is {how}, so nothing is taken in for it"):
+        await scene.subject.creation.ensure(definition, cause="r2")
+    with pytest.raises(Conflict, match=f"'line' is {how}, so nothing is taken in for it"):
+        await scene.subject.creation.check_definition(definition)
+
+
 # --- places at services ---
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.authority_acts import check_signs
+from shared.domain.authority_acts import check_not_over, check_signs
 from shared.domain.words import CertificateKind
 from shared.errors import Rejected
 from shared.pki import names
@@ -45,7 +45,8 @@ class AuthorityCreation:
         """Make a CA, or finish making it, or find that it is made.
 
         Raises:
-            Conflict: the name belongs to a CA of another definition.
+            Conflict: the name belongs to a CA of another definition, or to one that another request has asked for, and
+                that is revoked or deleted.
             NotFound: its parent does not exist.
             Deferred: another worker is at it.
             LedgerBehind: the ledger is an older one, and may not know who has the name.
@@ -57,7 +58,9 @@ class AuthorityCreation:
             # What was in the way may be what another worker has made of the same request since it was looked for.
             if await self.records.get(definition.name) is None:
                 raise
-        await claim_name(self.records, definition.record(cause=cause, at=self.clock()))
+        known = await claim_name(self.records, definition.record(cause=cause, at=self.clock()))
+        if known.record.cause != cause:
+            check_not_over(known.record)
         return await self.converger.converge(definition.name)
 
     async def check_definition(self, definition: AuthorityDefinition) -> None:
@@ -72,6 +75,7 @@ class AuthorityCreation:
         holder = await self.records.holder(definition.name)
         if holder is not None:
             check_holder(holder.record, definition.name, definition.fingerprint)
+            check_not_over(holder.record)
             return
         check_name(definition.name)
         if definition.parent is not None:
