@@ -75,6 +75,8 @@ class UnsettledRecord(Record):
         of_entry: whether nothing but the device's individual enrollment has to follow.
         act: that it was written for, as the record has it; ``None`` where nothing is done when the services follow.
         request: key of the request's row that is done then.
+        late: names a worker that may shut the device's hub after others have let it in, and sees to that itself. Nobody
+            else goes on with it while that worker may be at work.
     """
 
     registration_id: str
@@ -83,11 +85,13 @@ class UnsettledRecord(Record):
     of_entry: bool = False
     act: str | None = None
     request: str | None = None
+    late: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
         """Its partition and row."""
-        return spread(self.registration_id), f"{self.registration_id}|{self.generation:08d}"
+        further = f"|{self.late}" if self.late is not None else ""
+        return spread(self.registration_id), f"{self.registration_id}|{self.generation:08d}{further}"
 
 
 class Devices:

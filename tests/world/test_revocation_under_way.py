@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
+from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.treatments import Policy
 from shared.domain.words import DeviceState
 from tests.world.auditor import audit
@@ -125,4 +128,39 @@ async def test_a_device_that_is_reinstated_amid_the_hold_of_its_group_is_let_in(
         reinstated += is_back
         wrong += [f"paused before step {step + 1}: {fault}" for fault in await audit(world)]
         wrong += [] if is_let_in(world) is is_back else [f"paused before step {step + 1}: let in is {not is_back}"]
+    assert (wrong, reinstated > 0) == ([], True)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_a_device_that_is_reinstated_amid_a_hold_whose_worker_is_killed_is_let_in_by_the_timer(
+    *, is_slow: bool
+) -> None:
+    """Its hub was told to shut it out together with others, after it was told to let it in again.
+
+    Of a worker that is slow, the timer has gone on with the device before.
+    """
+    scene, wrong, reinstated = await asked(), list[str](), 0
+    del scene.queues.queues[KIND][:]
+    scene.ask("held", KIND, HELD)
+    for step in range(await length(scene)):
+        world = begun(scene)
+        await world.conductor.advance("a", step)
+        if is_slow:
+            world.now += MINUTE
+            await world.hosts[1].tick("convergence_sweep")
+        was_held = is_revoked(world)
+        world.ask("back", KIND, {"requestId": "back", "registrationId": DEVICE, "action": "reinstate"})
+        await world.deliver("back", host=1)
+        is_back = was_held and not is_revoked(world)
+        await world.conductor.advance("a", 1)
+        await world.conductor.kill("a")
+        reinstated += is_back
+        world.now += DELIVERY_LASTS
+        await world.hosts[1].tick("convergence_sweep")
+        if is_back and not is_let_in(world):
+            wrong.append(f"killed after step {step + 1}, {world.conductor.steps['a'][-1]}: it is kept out")
+        await world.drain()
+        world.now += MINUTE
+        await world.drain()
+        wrong += [f"killed after step {step + 1}: {fault}" for fault in await audit(world)]
     assert (wrong, reinstated > 0) == ([], True)

@@ -25,6 +25,7 @@ from shared.domain.doors import ClosedDoor, Door
 from shared.domain.entries import place_of
 from shared.domain.entry_changes import overtaken as entry_overtaken
 from shared.domain.given_settings import Given, outdated
+from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.upkeep import brought_along, converged, opened_again, to_be_followed, told
 from shared.domain.wanted import may_take_revoked, wanted
 from shared.errors import Conflict, LedgerBehind, Overtaken, PreconditionFailed
@@ -205,8 +206,8 @@ class DeviceConverger:
             ExceptionGroup: some can't be brought about yet; each one was tried.
         """
         noted = [each async for each in self.devices.unsettled()]
-        _tell(noted, self.clock())
-        due = [each for each in noted if each.since <= self.clock() - older_than]
+        _tell([each for each in noted if each.late is None], self.clock())
+        due = [each for each in noted if each.since <= self.clock() - (DELIVERY_LASTS if each.late else older_than)]
         failures, done = list[Exception](), 0
         for each in due:
             try:
@@ -224,6 +225,8 @@ class DeviceConverger:
         known = await self.devices.get(note.registration_id)
         if known is None or known.record.generation < note.generation or (known.record.settled and note.of_entry):
             return 0  # the act that it announced was not written, or its worker has taken back what came late
+        if note.late is not None and known.record.shut_out and known.record.settled:
+            return 0  # what came late was wanted
         if known.record.settled:
             await change(self.devices, note.registration_id, to_be_followed, at=self.clock())
         await self.converge(note.registration_id)

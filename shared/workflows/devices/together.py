@@ -2,12 +2,14 @@
 
 Whoever compares, mends, renews or hands out goes by the record. So nothing that is done to many at once may be ahead of
 it: the app would take its own work for somebody else's, and undo it. What a killed worker leaves here has its notes, so
-the converger's timer goes on with it.
+the converger's timer goes on with it: also with a device that was let in again before its hub was told to shut it out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,18 +19,18 @@ from shared.domain import revocation
 from shared.domain.requests import ENDED, RequestState
 from shared.domain.upkeep import to_be_followed
 from shared.errors import Rejected
-from shared.workflows.devices.changes import change
+from shared.workflows.devices.changes import change, unsettled
 from shared.workflows.intake.requests import Part, record_of
 from shared.workflows.many import AT_ONCE, in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime
 
     from shared.contracts.devices import MemberRevocation, RevocationRequest
     from shared.domain.devices import DeviceRecord
     from shared.domain.words import RevocationReason
-    from shared.ledger.devices import Devices
+    from shared.ledger.devices import Devices, UnsettledRecord
     from shared.ledger.requests import Requests
     from shared.workflows.devices.identities import DeviceIdentities
     from shared.workflows.intake.outbox import Clock
@@ -53,8 +55,21 @@ class ShuttingTogether:
         at_once = asyncio.Semaphore(AT_ONCE)
         found = [record async for record in in_parts(self._revoke, parts, at_once)]
         shut = [record for record in found if record is not None and record.shut_out]
-        await self.identities.disable_many(shut, reason=f"certificate revoked: {reason.value}")
-        async for _ in in_parts(self._see_late, shut, at_once):
+        by = uuid.uuid4().hex
+        notes = [unsettled(each, self.clock()).changed(late=by) for each in shut]
+        try:
+            await self._for_each(notes, self.devices.enter_unsettled)
+            await self.identities.disable_many(shut, reason=f"certificate revoked: {reason.value}")
+            await self._for_each(notes, self._see_late)
+        except Exception:
+            with suppress(Exception):  # then the timer does so, when nobody can be at work here any more
+                await self._for_each(notes, self._see_late)
+            raise
+
+    async def _for_each(
+        self, notes: Iterable[UnsettledRecord], see_to: Callable[[UnsettledRecord], Awaitable[None]]
+    ) -> None:
+        async for _ in in_parts(see_to, notes, asyncio.Semaphore(AT_ONCE)):
             pass
 
     async def _revoke(self, part: MemberRevocation) -> DeviceRecord | None:
@@ -71,9 +86,10 @@ class ShuttingTogether:
         except Rejected:
             return None
 
-    async def _see_late(self, record: DeviceRecord) -> None:
+    async def _see_late(self, note: UnsettledRecord) -> None:
         """See to it that a device is let in again which somebody has let in before its hub was told to shut it out."""
-        await change(self.devices, record.registration_id, _if_let_in, at=self.clock())
+        await change(self.devices, note.registration_id, _if_let_in, at=self.clock())
+        await self.devices.leave_unsettled(note)
 
 
 def _if_let_in(record: DeviceRecord) -> DeviceRecord:
