@@ -206,6 +206,36 @@ async def test_a_device_is_listed_until_the_ledger_says_that_it_was_renewed(when
     assert await scene.state() is DeviceState.REGISTERED
 
 
+async def test_a_device_leaves_the_list_of_what_it_has_come_with_where_the_worker_is_killed() -> None:
+    """It was late, so that what it was renewed with was listed; the timer goes on."""
+    scene = await line()
+    end = await end_of(scene)
+    await sweep_daily(scene, end - 60 * DAY)
+    await carry_out(scene)
+    waiting = (await scene.record()).next_certificate
+    assert waiting is not None
+    await sweep_daily(scene, waiting.not_after - 2 * DAY)
+    assert await missed(scene) == [("press", "device")]
+    scene.boot(await scene.certificate(2))
+    kill(scene.devices, "replace", when="after")
+    with pytest.raises(Killed):
+        await carry_out(scene)
+    await scene.converger.sweep(older_than=timedelta())
+    assert (await scene.state(), await missed(scene)) == (DeviceState.REGISTERED, [])
+
+
+async def test_a_device_stays_listed_when_a_former_certificate_is_revoked() -> None:
+    """What it uses now is to be renewed still."""
+    scene, another = await line(csr=csr()), csr()
+    await scene.renewing("first", csr=another)
+    scene.boot(await scene.certificate(2))
+    await scene.renew("first", csr=another)
+    await sweep_daily(scene, scene.now + 275 * DAY)
+    assert await missed(scene) == [("press", "csr")]
+    await scene.revoke(COMPROMISE, serial_number=(await scene.serials())[0])
+    assert await missed(scene) == [("press", "csr")]
+
+
 async def test_a_device_is_named_for_one_certificate_at_a_time() -> None:
     """It has let the first one end and has not fetched the second: that one's end is told next, and it is listed once."""
     scene = await line()
