@@ -13,7 +13,7 @@ from shared.domain.entries import own_settings
 from shared.domain.orders import LineState
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import DeviceState, RegisterBy
-from shared.errors import AwaitsDevice, Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import AwaitsDevice, Conflict, Deferred, NotFound, Overtaken, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
@@ -449,6 +449,36 @@ async def test_a_key_that_another_device_took_meanwhile_gets_into_no_enrollment(
         await scene.enroll(certificate=leaf(key=key))
     assert "press" not in scene.provisioning.enrollments
     assert not (await scene.record()).own_entry
+
+
+async def test_a_key_is_taken_by_nobody_while_dps_is_told_of_it() -> None:
+    """Another device has found its claim to be in vain, before the ledger said once more that it is wanted."""
+    scene, key = await registered(), generate_key(KeyAlgorithm.EC_P256)
+    replace, write = scene.public_keys.replace, scene.provisioning.put_enrollment
+    kill(scene.devices, "replace", when="before")
+    with pytest.raises(Killed):
+        await scene.enroll(certificate=leaf(key=key))
+
+    async def late(*args: Any) -> Any:
+        scene.public_keys.replace = replace  # type: ignore[method-assign]
+        taken: list[Any] = []
+
+        async def put_enrollment(entry: dict[str, Any], *, etag: str | None) -> dict[str, Any]:
+            with pytest.raises(Stale):
+                taken.append(await replace(*args))
+            return await write(entry, etag=etag)
+
+        scene.provisioning.put_enrollment = put_enrollment  # type: ignore[method-assign, assignment]
+        await scene.enroll(certificate=leaf(key=key))
+        assert taken == []
+        raise Stale("the key")
+
+    scene.public_keys.replace = late  # type: ignore[method-assign]
+    with pytest.raises(Overtaken):
+        await scene.order("other", "mill", csr=csr("mill", key=key))
+    await scene.deliver("other")
+    assert (await scene.line("other")).state is LineState.FAILED
+    assert "press" in scene.provisioning.enrollments
 
 
 async def test_a_device_may_have_the_key_that_the_ledger_knows_as_its_own() -> None:
