@@ -473,7 +473,7 @@ async def test_a_key_is_taken_by_nobody_while_dps_is_told_of_it() -> None:
         assert taken == []
         raise Stale("the key")
 
-    scene.public_keys.replace = late  # type: ignore[method-assign]
+    scene.public_keys.replace = late  # type: ignore[method-assign, assignment]
     with pytest.raises(Overtaken):
         await scene.order("other", "mill", csr=csr("mill", key=key))
     await scene.deliver("other")
