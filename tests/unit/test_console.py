@@ -36,6 +36,7 @@ from shared.domain.findings import SubjectKind as SubjectOfFinding
 from shared.domain.groups import GroupState
 from shared.domain.orders import OrderRecord, OrderState
 from shared.domain.passes import ReconciliationRecord
+from shared.domain.rejections import RejectionState
 from shared.domain.requests import RequestState
 from shared.domain.treatments import FindingKind, Policy, Severity
 from shared.domain.words import DeviceState, RenewalNeeds
@@ -258,6 +259,7 @@ class Rejected:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, ...]] = []
+        self.state = RejectionState.OPEN
 
     async def page(self, *_: Any, **__: Any) -> Any:
         return [REJECTION], "2026|x"
@@ -265,7 +267,7 @@ class Rejected:
     async def describe(self, identifier: str) -> Rejection:
         if identifier != REJECTION.id:
             raise NotFound.because(f"the rejection {identifier!r} does not exist")
-        return REJECTION
+        return REJECTION.model_copy(update={"state": self.state})
 
     async def replay(self, identifier: str) -> Rejection:
         self.done.append(("replay", identifier))
@@ -855,6 +857,22 @@ async def test_a_rejection_is_not_closed_without_a_reason(services: SimpleNamesp
     )
     assert (answer.status_code, services.rejected_messages.done) == (400, [])
     assert b"comment" in answer.get_body()
+
+
+@pytest.mark.parametrize(
+    ("state", "offered"), [("open", {"replay", "close"}), ("replaying", {"replay"}), ("closed", set())]
+)
+async def test_a_rejection_offers_what_can_be_done_with_it(
+    services: SimpleNamespace, state: str, offered: set[str]
+) -> None:
+    """Nobody knows of one that stays `replaying` whether its message is in the queue again: it can be replayed alone."""
+    services.rejected_messages.state = RejectionState(state)
+    page = (await ask("console_rejection", route={"id": REJECTION.id})).get_body().decode()
+    assert {act for act in ("replay", "close") if f'/rejections/{REJECTION.id}/{act}"' in page} == offered
+    for act in ("replay", "close"):
+        asked = (await ask(f"console_{act}", route={"id": REJECTION.id})).get_body().decode()
+        form = f'action="/api/console/rejections/{REJECTION.id}/{act}"'
+        assert (f"can't be {act}" in asked, form in asked) == (act not in offered, act in offered)
 
 
 @pytest.mark.usefixtures("services")
