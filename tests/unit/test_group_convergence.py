@@ -11,7 +11,7 @@ import pytest
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
 from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
-from shared.errors import Conflict, Deferred, NotFound, Rejected
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
 from tests.unit.fakes import Killed, Trap
 from tests.unit.groups import GroupScene
 
@@ -353,6 +353,45 @@ async def test_of_two_groups_that_want_a_ca_the_one_that_is_refused_leaves_no_en
     assert scene.provisioning.groups == {}
     await scene.converger.settle("h")
     assert scene.accepted("h") == ["line"]
+
+
+async def test_a_group_that_another_worker_refuses_leaves_no_entry_of_the_worker_that_made_it() -> None:
+    """The other one does not know whose the entry is, and whoever made it was overtaken by that."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    other = GroupRecord(
+        enrollment_group="h", state=GroupState.ENABLED, issuer="line", updated_at=scene.now, last_request="r"
+    )
+
+    async def refused() -> None:
+        await scene.groups.insert(other)
+        with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
+            await scene.converger.settle("g")
+
+    async def then_looked_at() -> None:
+        meanwhile(scene, "get_group", before_the_last_look, before=False)
+
+    async def before_the_last_look() -> None:
+        meanwhile(scene, "get_group", refused)
+
+    meanwhile(scene, "put_group", then_looked_at, before=False)
+    with pytest.raises(Conflict):
+        await scene.ask("create", issuer="line")
+    assert (await scene.record()).state is GroupState.DELETED
+    assert scene.provisioning.groups == {}
+
+
+async def test_a_group_that_is_to_be_made_only_is_made_again_when_others_took_it_out_of_dps() -> None:
+    """What does not exist matches no ETag, and what the request has made is not what it found."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.provisioning.groups.clear()
+    scene.now += timedelta(seconds=2)
+    await scene.ask("put", ifNoneMatch="*")
+    assert (status(scene), told(scene)) == ("enabled", ["create", "update"])
+    scene.now += timedelta(seconds=2)
+    with pytest.raises(PreconditionFailed, match="the enrollment group 'g' exists, with ETag "):
+        await scene.ask("put", request_id="again", ifNoneMatch="*")
 
 
 async def test_an_entry_that_looks_as_it_is_wanted_is_looked_at_again() -> None:

@@ -101,7 +101,8 @@ class GroupConverger:
             if change.action not in SHUTTING:
                 await self.authorities.check_ledger()
             try:
-                made = await self._round(known, entry, partial(self._change, made=made), GroupRecord.withdrawn)
+                # Kept when a round is overtaken: whoever withdraws the change does not know whose it is.
+                made = await self._round(known, entry, partial(self._change, made=made), GroupRecord.withdrawn) or made
             except Rejected:
                 if made is not None:
                     await self._take_back(group_id, made)
@@ -273,7 +274,8 @@ class GroupConverger:
             wanted = without_previous(entry, *await self._certificates(record.rollover))
         else:
             await self._check_issuer(record, change)
-            check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
+            if entry["etag"] != made:
+                check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
             if entry.get(STATUS) == "disabled" and wanted.get(STATUS) != "disabled":
                 await check_none_over(self.authorities, record)
