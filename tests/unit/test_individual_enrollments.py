@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.domain.entries import own_settings
+from shared.domain.attestations import leaf_attestation
+from shared.domain.entries import new_enrollment, own_settings
 from shared.domain.orders import LineState
 from shared.domain.public_keys import PublicKeyRecord
 from shared.domain.words import DeviceState, RegisterBy
@@ -18,7 +20,7 @@ from shared.ledger.table import Stale
 from shared.pki.public_keys import fingerprint
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.rules.etags import ANY_VERSION
-from tests.pki.foreign import of_version_5
+from tests.pki.foreign import authority, of_version_5
 from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
 from tests.unit.fakes import Killed, kill
@@ -88,6 +90,26 @@ async def test_an_entry_that_attests_otherwise_is_given_certificates() -> None:
     one = leaf()
     await scene.enroll(certificate=one)
     assert held(scene) == {"primary": one}
+
+
+@pytest.mark.parametrize("given", ["of a key that no device may have here", "its info alone", "none"])
+async def test_what_others_put_there_beside_the_certificate_that_is_changed_stays(given: str) -> None:
+    """DPS has taken it, in whatever form it gives it."""
+    scene, one = await registered(), leaf()
+    others = pem(authority("press", key=ec.generate_private_key(ec.SECP521R1())))
+    await scene.provisioning.put_enrollment(
+        {**new_enrollment("press"), "attestation": leaf_attestation(leaf(), others)}, etag=None
+    )
+    places = entry_of(scene)["attestation"]["x509"]["clientCertificates"]
+    if given == "its info alone":
+        places["secondary"]["certificate"] = None
+    elif given == "none":
+        places["secondary"] = None
+    before = places["secondary"]
+    await scene.enroll(certificate=one)
+    places = entry_of(scene)["attestation"]["x509"]["clientCertificates"]
+    assert (places["primary"]["certificate"], places.get("secondary")) == (one, before)
+    assert (await scene.record()).entry_change is None
 
 
 async def test_disabling_makes_an_entry_for_a_device_of_a_group() -> None:

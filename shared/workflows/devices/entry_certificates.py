@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import AttestationKind, attestation_of
@@ -55,8 +56,15 @@ def serial_numbers_of(entry: Entry) -> list[str]:
 
 
 def keys_of(change: EntryChange | None) -> list[str]:
-    """Give the fingerprints of the keys of the certificates that a change puts into an entry."""
+    """Give the fingerprints of the keys of the certificates that a change puts into an entry.
+
+    Those that others have put there stay as DPS gives them, and may be none that can be read: no key of theirs is asked
+    for here.
+    """
     if change is None or change.attestation is None:
         return []
-    given = held_by({"attestation": change.attestation}).values()
-    return [fingerprint(key_of(leaf_of(each["certificate"], "certificate"))) for each in given if "certificate" in each]
+    found = list[str]()
+    for each in held_by({"attestation": change.attestation}).values():
+        with suppress(Rejected):
+            found.append(fingerprint(key_of(leaf_of((each or {}).get("certificate") or "", "certificate"))))
+    return found
