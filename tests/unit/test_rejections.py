@@ -255,6 +255,22 @@ async def test_a_replayed_message_may_wait_as_long_as_a_new_one() -> None:
     assert kept.queues.sent == [(Queue.DEVICE_ORDERS, event, None)]
 
 
+async def test_a_message_that_does_not_fit_its_queue_any_more_is_not_put_back() -> None:
+    """It came without base64. It stays open, so that it can be closed, and the others are put back."""
+    kept = Kept()
+    identifier = await kept.record(b'{"orderId": "1"}'.ljust(50_000))
+    refused = (
+        f"the message of '{identifier}' has 50000 bytes, and at most 49152 fit a queue; send a shorter one instead"
+    )
+    with pytest.raises(Rejected) as error:
+        await kept.subject.replay(identifier)
+    assert str(error.value) == refused
+    replayed = await kept.subject.replay_many(Filters(), per_minute=60)
+    assert [(each.id, each.reason) for each in replayed.not_replayed] == [(identifier, refused)]
+    assert kept.queues.sent == []
+    assert (await kept.subject.close(identifier, "sent anew")).state == "closed"
+
+
 async def test_a_replay_that_the_queue_has_refused_is_open_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is on its way, so it can be closed."""
     kept = Kept()

@@ -12,7 +12,7 @@ from shared.contracts.answers import FailedTry, NotReplayed, Rejection, Replayed
 from shared.contracts.base import stated
 from shared.contracts.events import RequestRejected
 from shared.contracts.ids import path_value
-from shared.contracts.messages import Queue, anew, read_message
+from shared.contracts.messages import MESSAGE_LIMIT, Queue, anew, read_message
 from shared.contracts.orders import DeviceRegistration
 from shared.contracts.parsing import parse
 from shared.domain.rejections import (
@@ -323,9 +323,16 @@ def _replayable(record: RejectionRecord) -> str:
             "instead"
         )
     try:
-        return anew(text_of(record.body, f"the message of {record.rejection_id!r}"))
+        text = anew(text_of(record.body, f"the message of {record.rejection_id!r}"))
     except Rejected as rejection:
         raise Rejected.because(f"{rejection}; send a corrected one instead") from None
+    size = len(text.encode())
+    if size > MESSAGE_LIMIT:  # it came without base64, and would go back in it
+        raise Rejected.because(
+            f"the message of {record.rejection_id!r} has {size} bytes, and at most {MESSAGE_LIMIT} fit a queue; send a "
+            "shorter one instead"
+        )
+    return text
 
 
 def _content(body: bytes) -> Mapping[str, Any]:
