@@ -193,10 +193,25 @@ async def test_a_ca_that_has_ended_is_not_given_to_who_asks_for_it_anew(how: str
         await act(scene, "line", "delete")
     ended = await scene.subject.creation.ensure(definition, cause="r1")
     assert ended.state.value == how
-    with pytest.raises(Conflict, match=f"'line' is {how}, so nothing is taken in for it"):
+    taken = f"^name: the certificate authority 'line' exists and is {how}, which is final; choose another name$"
+    with pytest.raises(Conflict, match=taken):
         await scene.subject.creation.ensure(definition, cause="r2")
-    with pytest.raises(Conflict, match=f"'line' is {how}, so nothing is taken in for it"):
+    with pytest.raises(Conflict, match=taken):
         await scene.subject.creation.check_definition(definition)
+
+
+async def test_a_ca_that_was_deleted_before_it_was_made_is_not_said_to_be_made() -> None:
+    """Its request was refused, and comes once more since its worker was killed before it said so."""
+    scene = Scene()
+    await scene.root("dpsCa")
+    definition = AuthorityDefinition(name="line", kind=CertificateKind.INTERMEDIATE, parent="dpsCa", path_length=0)
+    known = await scene.records.try_insert(
+        definition.record(cause="r1", at=scene.now).changed(problem="it can't be made")
+    )
+    assert known is not None
+    await act(scene, "line", "delete")
+    with pytest.raises(Conflict, match="'line' exists and is deleted, which is final; choose another name"):
+        await scene.subject.creation.ensure(definition, cause="r1")
 
 
 # --- places at services ---

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.authority_acts import check_not_over, check_signs
+from shared.domain.authorities import OVER
+from shared.domain.authority_acts import check_signs
 from shared.domain.words import CertificateKind
-from shared.errors import Rejected
+from shared.errors import Conflict, Rejected
 from shared.pki import names
 from shared.pki.issuer_limits import check_fit
 from shared.workflows.authorities.claims import check_holder, check_name, claim_name
@@ -45,8 +46,8 @@ class AuthorityCreation:
         """Make a CA, or finish making it, or find that it is made.
 
         Raises:
-            Conflict: the name belongs to a CA of another definition, or to one that another request has asked for, and
-                that is revoked or deleted.
+            Conflict: the name belongs to a CA of another definition, or to one that is revoked or deleted, unless this
+                request has made it.
             NotFound: its parent does not exist.
             Deferred: another worker is at it.
             LedgerBehind: the ledger is an older one, and may not know who has the name.
@@ -59,8 +60,9 @@ class AuthorityCreation:
             if await self.records.get(definition.name) is None:
                 raise
         known = await claim_name(self.records, definition.record(cause=cause, at=self.clock()))
-        if known.record.cause != cause:
-            check_not_over(known.record)
+        # A request that has been carried out stays so, whatever has become of its CA since.
+        if known.record.cause != cause or not (known.record.certificate or known.record.signing_request):
+            _check_not_over(known.record)
         return await self.converger.converge(definition.name)
 
     async def check_definition(self, definition: AuthorityDefinition) -> None:
@@ -75,7 +77,7 @@ class AuthorityCreation:
         holder = await self.records.holder(definition.name)
         if holder is not None:
             check_holder(holder.record, definition.name, definition.fingerprint)
-            check_not_over(holder.record)
+            _check_not_over(holder.record)
             return
         check_name(definition.name)
         if definition.parent is not None:
@@ -90,6 +92,15 @@ class AuthorityCreation:
         if definition.enrollment_group is not None:
             _check_for_group(definition, profile, parent, self.clock())
         check_fit(profile, subject_of(self.settings, definition.name), parent, self.clock())
+
+
+def _check_not_over(record: AuthorityRecord) -> None:
+    if record.state in OVER:
+        raise Conflict.because(
+            f"the certificate authority {record.name!r} exists and is {record.state}, which is final; choose another "
+            "name",
+            field="name",
+        )
 
 
 def _check_for_group(definition: AuthorityDefinition, profile: Profile, parent: Issuer, now: datetime) -> None:
