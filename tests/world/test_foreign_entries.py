@@ -59,10 +59,10 @@ async def test_an_order_that_fails_by_the_enrollment_that_others_have_made_names
     await let_in(world, attestation)
     await carry_out(world, "order")
     assert await why(world, "o1") == (
-        f"DPS refused to register {DEVICE!r}: the device has an individual enrollment of its own at DPS that was not "
-        f"made for this order; it accepts {accepts}, and no certificate that the ledger has. With this failure it is "
-        "disabled, and accepts the certificate that was issued instead, which is revoked; another order takes it over "
-        "and lets the device in"
+        f"DPS refused to register {DEVICE!r}: the device has an individual enrollment that was not made for this "
+        f"order. It accepts {accepts}, and no certificate that the ledger has. Since the order has failed, the "
+        "enrollment is disabled, and holds the certificate that was issued, which is revoked. Another order takes the "
+        "enrollment over and lets the device in"
     )
     entry, record = world.provisioning.enrollments[DEVICE], world.record()
     assert record is not None

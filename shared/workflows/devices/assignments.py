@@ -74,10 +74,10 @@ class Assignments:
         if present is None or any(device.find(each.serial_number) for each in present.held):
             return refused
         return Rejected.because(
-            f"DPS refused to register {device.registration_id!r}: the device has an individual enrollment of its own "
-            f"at DPS that was not made for this order; it accepts {present.words}, and no certificate that the ledger "
-            "has. With this failure it is disabled, and accepts the certificate that was issued instead, which is "
-            "revoked; another order takes it over and lets the device in"
+            f"DPS refused to register {device.registration_id!r}: the device has an individual enrollment that was not "
+            f"made for this order. It accepts {present.words}, and no certificate that the ledger has. Since the order "
+            "has failed, the enrollment is disabled, and holds the certificate that was issued, which is revoked. "
+            "Another order takes the enrollment over and lets the device in"
         )
 
     async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
