@@ -473,6 +473,20 @@ async def test_a_key_that_another_device_took_meanwhile_gets_into_no_enrollment(
     assert not (await scene.record()).own_entry
 
 
+async def test_a_key_that_is_compromised_since_it_was_asked_for_gets_into_no_enrollment() -> None:
+    """The timer goes on with what the ledger says was wanted before."""
+    scene, certificate = await registered(), leaf()
+    kill(scene.provisioning, "put_enrollment", when="before")
+    with pytest.raises(Killed):
+        await scene.enroll(certificate=certificate)
+    known = await scene.public_keys.get(key_in(certificate))
+    assert known is not None
+    await scene.public_keys.condemn(known.record)
+    await scene.converger.converge("press")
+    assert "press" not in scene.provisioning.enrollments
+    assert ((await scene.record()).entry_change, (await scene.record()).own_entry) == (None, False)
+
+
 async def test_a_key_is_taken_by_nobody_while_dps_is_told_of_it() -> None:
     """Another device has found its claim to be in vain, before the ledger said once more that it is wanted."""
     scene, key = await registered(), generate_key(KeyAlgorithm.EC_P256)

@@ -14,6 +14,7 @@ from shared.pki.public_keys import fingerprint, key_of
 from shared.rules.registration_ids import same_registration_id
 from shared.workflows.devices.entry_certificates import held_by, leaf_of, serial_numbers_of
 from shared.workflows.devices.entry_changes import busy, named
+from shared.workflows.devices.entry_keys import check_usable, of_another_device
 from shared.workflows.devices.key_claims import has_key
 
 if TYPE_CHECKING:
@@ -108,25 +109,12 @@ class EntryChecks:
             raise busy(registration_id) from None
         if known is None:
             return
-        if known.record.authority is not None:
-            raise Conflict.because(
-                f"its public key is that of the CA {known.record.authority!r}; each device needs one of its own",
-                field=field,
-            )
-        if known.record.compromised:
-            raise Conflict.because(
-                "its public key is compromised: a certificate with it was revoked for keyCompromise; give a "
-                "certificate with a new key",
-                field=field,
-            )
+        check_usable(known.record, field)
         if known.record.registration_id == registration_id:
             return
         owner = await self.devices.get(known.record.registration_id)
         if owner is not None and has_key(owner.record, known.record):
-            raise Conflict.because(
-                f"its public key is that of device {known.record.registration_id!r}; each device needs one of its own",
-                field=field,
-            )
+            raise of_another_device(known.record, field)
         if is_known:
             try:
                 await self.public_keys.replace(known, claim)

@@ -14,6 +14,8 @@ from shared.workflows.devices.entry_certificates import keys_of
 
 if TYPE_CHECKING:
     from shared.domain.entry_wishes import EntryChange
+    from shared.domain.public_keys import PublicKeyRecord
+    from shared.errors import Rejected
     from shared.ledger.public_keys import PublicKeys
     from shared.workflows.intake.outbox import Clock
 
@@ -29,19 +31,16 @@ class EntryKeys:
         """See that the keys of a change are the device's, now that its record wants it; nobody takes them any more.
 
         Raises:
-            Conflict: another device has taken one since it was claimed.
+            Conflict: another device has taken one since it was claimed, or one is compromised since.
             Stale: its claim is being changed by others.
         """
         for named in keys_of(change):
             known = await self.public_keys.get(named)
             if known is None:  # made here, and not handed out
                 continue
+            check_usable(known.record, "certificate")
             if known.record.registration_id != registration_id:
-                raise Conflict.because(
-                    f"its public key is that of device {known.record.registration_id!r}; each device needs one of its "
-                    "own",
-                    field="certificate",
-                )
+                raise of_another_device(known.record, "certificate")
             if not known.record.is_confirmed:  # who has read it before the record can't take it any more
                 await self.public_keys.replace(known, known.record.changed(recorded_at=self.clock()))
 
@@ -56,3 +55,28 @@ class EntryKeys:
             if known is None or known.record.registration_id != registration_id or known.record.is_confirmed:
                 continue
             await self.public_keys.replace(known, known.record.changed(is_confirmed=True))
+
+
+def check_usable(known: PublicKeyRecord, field: str) -> None:
+    """See that a key may be a device's.
+
+    Raises:
+        Conflict: it is a CA's, or it is compromised.
+    """
+    if known.authority is not None:
+        raise Conflict.because(
+            f"its public key is that of the CA {known.authority!r}; each device needs one of its own", field=field
+        )
+    if known.compromised:
+        raise Conflict.because(
+            "its public key is compromised: a certificate with it was revoked for keyCompromise; give a certificate "
+            "with a new key",
+            field=field,
+        )
+
+
+def of_another_device(known: PublicKeyRecord, field: str) -> Rejected:
+    """Say that a key is another device's."""
+    return Conflict.because(
+        f"its public key is that of device {known.registration_id!r}; each device needs one of its own", field=field
+    )
