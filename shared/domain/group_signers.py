@@ -110,6 +110,16 @@ def with_next(
     return {**entry, "attestation": x509_attestation(source, target)}
 
 
+def without_next(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
+    """Let a group accept the next CA no more, if it is beside the present one; all else stays.
+
+    A revoked CA that the next one had replaced does not come back: nobody is to be let in by it.
+    """
+    if signers(entry) != (names.sha256_thumbprint(source), names.sha256_thumbprint(target)):
+        return entry
+    return {**entry, "attestation": x509_attestation(source)}
+
+
 def without_previous(entry: Entry, source: x509.Certificate, target: x509.Certificate) -> Entry:
     """Let a group accept the CA that took over alone: it becomes primary, and the secondary place is free again.
 

@@ -93,6 +93,7 @@ class Rollover(Part):
         rolling_since: when the target took over.
         problem: why the last attempt to go on did not succeed.
         replaces: the rollover whose target was revoked, until this one's signs.
+        refused: whether the target does not take over after all: it is withdrawn when DPS does not hold it any more.
     """
 
     lifecycle = lifecycles.ROLLOVER
@@ -108,6 +109,7 @@ class Rollover(Part):
     retired_at: datetime | None = None
     problem: str | None = None
     replaces: ReplacedRollover | None = None
+    refused: bool = False
 
     @property
     def under_way(self) -> bool:
@@ -276,6 +278,14 @@ class GroupRecord(Record):
         """Give the record without its change, which DPS can't follow. A group that can't be made does not exist."""
         state = GroupState.DELETED if self.state is GroupState.REQUESTED else self.state
         return self.changed(change=None, state=state)
+
+    def refusing(self) -> Self:
+        """Give the record when the next CA can't take over: DPS is to hold it no more."""
+        return self.changed(rollover=self.rollover and self.rollover.changed(refused=True))
+
+    def without_rollover(self) -> Self:
+        """Give the record without a rollover that was refused: another one may be asked for."""
+        return self.changed(rollover=self.rollover and self.rollover.withdrawn())
 
     def taken_over(self, at: datetime) -> Self:
         """Give the record when the next CA signs, which is still to be told."""

@@ -563,3 +563,125 @@ async def test_an_enabled_group_of_a_revoked_ca_is_not_made_again() -> None:
     await ended(scene, "revoke")
     await carried_on(scene, "put")
     assert scene.provisioning.groups == {}
+
+
+# --- rollovers that are refused when DPS has followed ---
+
+
+async def other_group(scene: GroupScene, issuer: str) -> None:
+    """Enter another group that has a CA."""
+    record = GroupRecord(
+        enrollment_group="h", state=GroupState.ENABLED, issuer=issuer, updated_at=scene.now, last_request="r"
+    )
+    await scene.groups.insert(record)
+
+
+def overtaken_by_a_group_of(scene: GroupScene, issuer: str) -> None:
+    """Have DPS follow a roll, and then another group have the CA, and others be faster: the roll is judged anew."""
+
+    async def overtaken() -> None:
+        await other_group(scene, issuer)
+        await killed_after_deciding(scene, "disable")
+
+    meanwhile(scene, "put_group", overtaken, before=False)
+
+
+async def test_a_roll_that_is_refused_when_dps_holds_its_ca_takes_that_out_and_makes_room_for_another() -> None:
+    """Else DPS would let in devices of another group, and no roll would be taken any more."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+    overtaken_by_a_group_of(scene, "line")
+    with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
+        await scene.ask("roll", issuer="line")
+    record = await scene.record()
+    assert (record.issuer, record.rollover, scene.accepted()) == ("g-ca1", None, ["g-ca1"])
+    assert (status(scene), told(scene)) == ("disabled", ["create", "disable"])
+    await scene.ask("roll", request_id="another")
+    assert scene.accepted() == ["g-ca1", "g-ca3"]
+
+
+async def test_the_replacement_of_a_revoked_ca_that_is_refused_when_dps_holds_its_ca_takes_that_out() -> None:
+    """The revoked one does not come back into DPS by that; the old one stays, and another roll is taken."""
+    scene = await GroupScene().set_up()
+    for name in ("line", "next"):
+        await scene.issuing(name, "dpsCa")
+    await scene.ask("create")
+    await scene.ask("roll", issuer="line")
+    await ended(scene, "revoke")
+    before = (await scene.record()).rollover
+    overtaken_by_a_group_of(scene, "next")
+    with pytest.raises(Conflict, match="'next' is an issuing CA of the enrollment group 'h'"):
+        await scene.ask("roll", request_id="again", issuer="next")
+    record = await scene.record()
+    assert (record.issuer, record.previous_issuer, scene.accepted()) == ("line", "g-ca1", ["g-ca1"])
+    assert record.rollover == before
+    await scene.ask("roll", request_id="another")
+    assert scene.accepted() == ["g-ca1", "g-ca4"]
+
+
+async def test_a_refused_roll_that_is_killed_before_dps_follows_is_taken_back_by_the_timer() -> None:
+    """That it is refused was entered before; its message is then told why."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+
+    async def overtaken_and_to_be_killed() -> None:
+        await other_group(scene, "line")
+        await killed_after_deciding(scene, "disable")
+        scene.group_rows.step = Trap(2).step  # when the disable is done, and the roll refused
+
+    meanwhile(scene, "put_group", overtaken_and_to_be_killed, before=False)
+    with pytest.raises(Killed):
+        await scene.ask("roll", issuer="line")
+    scene.group_rows.step = lambda: None
+    assert scene.accepted() == ["g-ca1", "line"]
+    scene.now += timedelta(minutes=1)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
+    assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
+    scene.now += timedelta(minutes=10)
+    with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
+        await scene.ask("roll", issuer="line")
+
+
+async def test_a_roll_that_another_worker_refuses_does_not_come_into_dps_late() -> None:
+    """DPS did not hold its CA yet, and its entry was written all the same: who was about to put it there is late."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+
+    async def refused() -> None:
+        await other_group(scene, "line")
+        with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
+            await scene.converger.prepare("g")
+
+    meanwhile(scene, "put_group", refused)
+    with pytest.raises(Conflict):
+        await scene.ask("roll", issuer="line")
+    assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
+
+
+async def test_a_roll_stays_refused_until_dps_holds_its_ca_no_more() -> None:
+    """DPS refuses the entry without it, for now: whoever comes next tries again."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+    put_group = scene.provisioning.put_group
+
+    async def refusing(group: Any, *, etag: str | None = None) -> Any:
+        if len(group["attestation"]["x509"]["signingCertificates"]) == 1:
+            raise Rejected.because("DPS takes no such group")
+        return await put_group(group, etag=etag)
+
+    async def overtaken() -> None:
+        scene.provisioning.put_group = refusing  # type: ignore[method-assign]
+        await other_group(scene, "line")
+        await killed_after_deciding(scene, "disable")
+
+    meanwhile(scene, "put_group", overtaken, before=False)
+    with pytest.raises(Rejected, match="DPS takes no such group"):
+        await scene.ask("roll", issuer="line")
+    assert scene.accepted() == ["g-ca1", "line"]
+    scene.provisioning.put_group = put_group  # type: ignore[method-assign]
+    await scene.converger.prepare("g")
+    assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])

@@ -9,7 +9,8 @@ replaced as it was read. If somebody else was faster, the entry or the record ha
 What need not be written is read once more after the record was.
 An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
 meanwhile, or another one wants its CA as well, the entry is taken back. What DPS can't follow is withdrawn, as if
-nobody had asked for it. So is what would let devices in by a CA that has ended since it was decided.
+nobody had asked for it. So is what would let devices in by a CA that has ended since it was decided. A rollover is
+entered as refused first: DPS may hold its CA already, and follows that before the rollover is withdrawn.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from shared.domain.entries import (
     with_change,
     with_values,
 )
-from shared.domain.group_signers import with_next, without_previous
+from shared.domain.group_signers import with_next, without_next, without_previous
 from shared.domain.groups import STATUS, ChangeAction, GroupRecord, GroupState
 from shared.domain.words import CertificateKind
-from shared.errors import Deferred, PreconditionFailed, Rejected
+from shared.errors import Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
 from shared.workflows.authorities.records import AuthorityDefinition
@@ -118,20 +119,29 @@ class GroupConverger:
 
         Raises:
             NotFound: the group does not exist.
-            Rejected: the CA can't be made, or DPS can't follow; the rollover is withdrawn.
+            Rejected: the CA can't be made, or DPS can't follow; the rollover is withdrawn, and DPS has no such CA.
             Deferred: others keep changing the group, or the CA is not ready yet.
             LedgerBehind: the ledger is an older one.
         """
+        refusal: Rejected | None = None
         for _ in range(_ROUNDS):
             entry = await self.provisioning.get_group(group_id)
             known = await self._known(group_id)
-            if known.record.preparing is None:
+            rollover = known.record.preparing
+            if rollover is None or (refusal is not None and not rollover.refused):
+                if refusal is not None:
+                    raise refusal
                 return known.record
             await self.authorities.check_ledger()
             if known.record.change is not None:
                 await self.settle(group_id)
                 continue
-            await self._round(known, entry, self._roll, _without_rollover)
+            try:
+                await self._round(known, entry, self._roll, GroupRecord.refusing)
+            except Rejected as rejection:
+                if rollover.refused:
+                    raise  # DPS holds the CA still: whoever comes next tries again
+                refusal = rejection
         raise busy(group_id)
 
     async def sweep(self, *, older_than: timedelta) -> int:
@@ -316,6 +326,9 @@ class GroupConverger:
         rollover = record.preparing
         if rollover is None:
             return record
+        if rollover.refused:
+            await self._take_out(record.enrollment_group, rollover, entry)
+            return record.without_rollover()
         # Once more, now that others see the intent: of two that want the same CA at a time, none gets it unseen.
         await check_free(self.groups, record.enrollment_group, rollover.target)
         await self._make_authority(
@@ -330,6 +343,24 @@ class GroupConverger:
             check_signs(await self.authorities.get(rollover.target))
         await self._write(entry, wanted)
         return record.taken_over(self.clock())
+
+    async def _take_out(self, group_id: str, rollover: Rollover, entry: Entry | None) -> None:
+        """Have DPS hold the next CA no more.
+
+        The entry is written even if it does not have it: whoever is about to put it there has an outdated ETag then.
+        """
+        if entry is None:
+            await self._check_unchanged(group_id, entry)
+            return
+        wanted = entry
+        with suppress(NotFound, Deferred):  # it was not made, so nobody has put it there
+            wanted = without_next(entry, *await self._certificates(rollover))
+        try:
+            await self.provisioning.put_group(wanted, etag=entry["etag"])
+        except Rejected:
+            if wanted != entry:
+                raise
+            await self._check_unchanged(group_id, entry)  # DPS takes no such entry any more, from nobody
 
     async def _make_authority(
         self, group_id: str, name: str, parent: str | None, custody: KeyCustody | None, *, cause: str
@@ -362,8 +393,3 @@ class GroupConverger:
                 correlation_id=change.request,
                 occasion="retired" if change.action is ChangeAction.RETIRE else "",
             )
-
-
-def _without_rollover(record: GroupRecord) -> GroupRecord:
-    """Give a group without the rollover that can never succeed: another one may be asked for."""
-    return record.changed(rollover=record.rollover and record.rollover.withdrawn())
