@@ -19,6 +19,7 @@ from shared.pki import names
 from shared.ports.ca_certificates import VerifiedAuthority
 from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.composing import GroupEntries
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.intake.outbox import Outbox
@@ -88,7 +89,7 @@ class Scene:
         converger = GroupConverger(
             groups=self.groups,
             authorities=fakes.authorities,
-            creation=fakes.authorities,
+            entries=GroupEntries(groups=self.groups, authorities=fakes.authorities, creation=fakes.authorities),
             provisioning=provisioning,
             outbox=Outbox(queues=fakes.queues, clock=lambda: NOW),
             clock=lambda: NOW,

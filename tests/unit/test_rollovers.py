@@ -26,6 +26,7 @@ from shared.pki.signing_keys import KeyAlgorithm
 from shared.rules.etags import ANY_VERSION
 from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.composing import GroupEntries
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.requests import EnrollmentGroups
 from shared.workflows.groups.rollovers import SETTLING, Rollovers
@@ -126,7 +127,7 @@ class Scene:
         return GroupConverger(
             groups=self.groups,
             authorities=authorities,
-            creation=authorities,
+            entries=GroupEntries(groups=self.groups, authorities=authorities, creation=authorities),
             provisioning=provisioning,
             outbox=Outbox(queues=queues, clock=self.clock),
             clock=self.clock,

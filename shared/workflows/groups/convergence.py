@@ -22,42 +22,33 @@ from typing import TYPE_CHECKING
 
 from shared.acting import acting
 from shared.contracts.events import EnrollmentGroupChanged
-from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.authority_acts import check_signs
 from shared.domain.entries import (
     check_conditions,
     check_etag,
-    group_entry,
     settings_after,
     taken_over,
     with_change,
-    with_values,
 )
 from shared.domain.group_signers import with_next, without_next, without_previous
 from shared.domain.groups import STATUS, ChangeAction, GroupRecord, GroupState
-from shared.domain.words import CertificateKind
 from shared.errors import Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
-from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.entries import SHUTTING, busy, gone, named, unknown
-from shared.workflows.groups.sharing import check_free
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import timedelta
 
-    from cryptography import x509
-
     from shared.domain.attestations import Entry
-    from shared.domain.groups import CaReferences, Change, Rollover
-    from shared.domain.words import KeyCustody
+    from shared.domain.groups import Change, Rollover
     from shared.ledger.groups import Groups
     from shared.ledger.table import Versioned
     from shared.ports.provisioning import ProvisioningService
-    from shared.workflows.authorities.creation import AuthorityCreation
     from shared.workflows.authorities.loading import CertificateAuthorities
+    from shared.workflows.groups.composing import GroupEntries
     from shared.workflows.intake.outbox import Clock, Outbox
 
     type Follow = Callable[[GroupRecord, Entry | None], Awaitable[GroupRecord]]
@@ -72,7 +63,7 @@ class GroupConverger:
 
     groups: Groups
     authorities: CertificateAuthorities
-    creation: AuthorityCreation
+    entries: GroupEntries
     provisioning: ProvisioningService
     outbox: Outbox
     clock: Clock
@@ -210,51 +201,10 @@ class GroupConverger:
         if not change.restores and change.action is not ChangeAction.CREATE:
             return None
         check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
-        wanted = await self._new_entry(record, change)
-        await self._check_signers(record, change)
+        wanted = await self.entries.new_entry(record, change)
+        await self.entries.check_signers(record, change)
         made = await self.provisioning.put_group(wanted, etag=None)
         return str(made["etag"])
-
-    async def _check_signers(self, record: GroupRecord, change: Change) -> None:
-        """See that none of the CAs has ended that DPS is to let devices in by, if it does not do so yet.
-
-        Raises:
-            Conflict: one has.
-        """
-        if record.state is GroupState.ENABLED:
-            await check_none_over(self.authorities, record)
-        elif record.state is GroupState.REQUESTED and (change.ca_references or record.ca_references) is None:
-            with suppress(Deferred):  # one that is disabled signs when it is enabled
-                check_signs(await self.authorities.get(change.issuer))
-
-    async def _check_issuer(self, record: GroupRecord, change: Change) -> None:
-        """See that no other group has a CA that a group is to get, now that others see which one it takes.
-
-        So of two groups that want the same, none gets it unseen. One that has it keeps it.
-
-        Raises:
-            Conflict: another one has it.
-        """
-        if record.state is GroupState.REQUESTED or change.issuer != record.issuer:
-            by_reference = (change.ca_references or record.ca_references) is not None
-            await check_free(self.groups, record.enrollment_group, change.issuer, by_reference=by_reference)
-
-    async def _new_entry(self, record: GroupRecord, change: Change) -> Entry:
-        group_id, references = record.enrollment_group, change.ca_references or record.ca_references
-        await self._check_issuer(record, change)
-        if record.state is GroupState.REQUESTED:
-            await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
-            body = group_entry(group_id, await self._attestation(references, change.issuer))
-        else:
-            signing = filter(None, (record.previous_issuer, record.issuer))
-            body = group_entry(group_id, await self._attestation(references, *signing), record.state.value)
-            body |= record.entry_settings or {}
-        return with_values(body, change.settings)
-
-    async def _attestation(self, references: CaReferences | None, *signing: str) -> Entry:
-        if references is not None:
-            return reference_attestation(references.primary, references.secondary)
-        return x509_attestation(*[(await self.authorities.load(name)).certificate for name in signing])
 
     async def _change(self, record: GroupRecord, entry: Entry | None, *, made: str | None) -> GroupRecord:
         change, written = record.change, None
@@ -277,13 +227,13 @@ class GroupConverger:
         if entry is None:
             raise gone(record.enrollment_group)
         if change.action is ChangeAction.CREATE:
-            wanted = taken_over(entry, await self._new_entry(record, change))
+            wanted = taken_over(entry, await self.entries.new_entry(record, change))
             if entry["etag"] != made:
                 return await self.provisioning.put_group(wanted, etag=entry["etag"])
         elif change.action is ChangeAction.RETIRE and record.rollover is not None:
-            wanted = without_previous(entry, *await self._certificates(record.rollover))
+            wanted = without_previous(entry, *await self.entries.certificates(record.rollover))
         else:
-            await self._check_issuer(record, change)
+            await self.entries.check_issuer(record, change)
             if entry["etag"] != made:
                 check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
@@ -329,16 +279,12 @@ class GroupConverger:
         if rollover.refused:
             await self._take_out(record.enrollment_group, rollover, entry)
             return record.without_rollover()
-        # Once more, now that others see the intent: of two that want the same CA at a time, none gets it unseen.
-        await check_free(self.groups, record.enrollment_group, rollover.target)
-        await self._make_authority(
-            record.enrollment_group, rollover.target, rollover.parent, rollover.custody, cause=rollover.request
-        )
+        await self.entries.make_next(record.enrollment_group, rollover)
         if entry is None:
             raise gone(record.enrollment_group)
         replaces = rollover.replaces
         revoked = (await self.authorities.load(replaces.target)).certificate if replaces is not None else None
-        wanted = with_next(entry, *await self._certificates(rollover), revoked=revoked)
+        wanted = with_next(entry, *await self.entries.certificates(rollover), revoked=revoked)
         if wanted != entry:  # else DPS has it already, and the group is one of its groups
             check_signs(await self.authorities.get(rollover.target))
         await self._write(entry, wanted)
@@ -354,27 +300,13 @@ class GroupConverger:
             return
         wanted = entry
         with suppress(NotFound, Deferred):  # it was not made, so nobody has put it there
-            wanted = without_next(entry, *await self._certificates(rollover))
+            wanted = without_next(entry, *await self.entries.certificates(rollover))
         try:
             await self.provisioning.put_group(wanted, etag=entry["etag"])
         except Rejected:
             if wanted != entry:
                 raise
             await self._check_unchanged(group_id, entry)  # DPS takes no such entry any more, from nobody
-
-    async def _make_authority(
-        self, group_id: str, name: str, parent: str | None, custody: KeyCustody | None, *, cause: str
-    ) -> None:
-        if parent is None or custody is None:
-            return
-        definition = AuthorityDefinition(
-            name=name, kind=CertificateKind.INTERMEDIATE, parent=parent, enrollment_group=group_id, custody=custody
-        )
-        await self.creation.ensure(definition, cause=cause)
-
-    async def _certificates(self, rollover: Rollover) -> tuple[x509.Certificate, x509.Certificate]:
-        source, target = await self.authorities.load(rollover.source), await self.authorities.load(rollover.target)
-        return source.certificate, target.certificate
 
     # --- events ---
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.workflows.groups.authorities import GroupAuthorities
 from shared.workflows.groups.checks import GroupChecks
+from shared.workflows.groups.composing import GroupEntries
 from shared.workflows.groups.convergence import GroupConverger
 from shared.workflows.groups.directory import GroupDirectory
 from shared.workflows.groups.previews import Previews
@@ -68,7 +69,7 @@ def group_workflows(
     converger = GroupConverger(
         groups=groups,
         authorities=authorities,
-        creation=creation,
+        entries=GroupEntries(groups=groups, authorities=authorities, creation=creation),
         provisioning=provisioning,
         outbox=outbox,
         clock=clock,

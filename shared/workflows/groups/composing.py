@@ -1,0 +1,113 @@
+"""What DPS is to have of a group, composed of its record; the CAs that it names are made if they have to be."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.domain.attestations import reference_attestation, x509_attestation
+from shared.domain.authority_acts import check_signs
+from shared.domain.entries import group_entry, with_values
+from shared.domain.groups import GroupState
+from shared.domain.words import CertificateKind
+from shared.errors import Deferred
+from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.groups.authorities import check_none_over
+from shared.workflows.groups.sharing import check_free
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from shared.domain.attestations import Entry
+    from shared.domain.groups import CaReferences, Change, GroupRecord, Rollover
+    from shared.domain.words import KeyCustody
+    from shared.ledger.groups import Groups
+    from shared.workflows.authorities.creation import AuthorityCreation
+    from shared.workflows.authorities.loading import CertificateAuthorities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupEntries:
+    """Composes the entries of groups."""
+
+    groups: Groups
+    authorities: CertificateAuthorities
+    creation: AuthorityCreation
+
+    async def check_signers(self, record: GroupRecord, change: Change) -> None:
+        """See that none of the CAs has ended that DPS is to let devices in by, if it does not do so yet.
+
+        Raises:
+            Conflict: one has.
+        """
+        if record.state is GroupState.ENABLED:
+            await check_none_over(self.authorities, record)
+        elif record.state is GroupState.REQUESTED and (change.ca_references or record.ca_references) is None:
+            with suppress(Deferred):  # one that is disabled signs when it is enabled
+                check_signs(await self.authorities.get(change.issuer))
+
+    async def check_issuer(self, record: GroupRecord, change: Change) -> None:
+        """See that no other group has a CA that a group is to get, now that others see which one it takes.
+
+        So of two groups that want the same, none gets it unseen. One that has it keeps it.
+
+        Raises:
+            Conflict: another one has it.
+        """
+        if record.state is GroupState.REQUESTED or change.issuer != record.issuer:
+            by_reference = (change.ca_references or record.ca_references) is not None
+            await check_free(self.groups, record.enrollment_group, change.issuer, by_reference=by_reference)
+
+    async def new_entry(self, record: GroupRecord, change: Change) -> Entry:
+        """Give the entry that DPS is to have of a group if it has none.
+
+        Raises:
+            Conflict: another group has its CA.
+            Rejected: its CA can't be made.
+            Deferred: its CA is not ready yet.
+        """
+        group_id, references = record.enrollment_group, change.ca_references or record.ca_references
+        await self.check_issuer(record, change)
+        if record.state is GroupState.REQUESTED:
+            await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
+            body = group_entry(group_id, await self._attestation(references, change.issuer))
+        else:
+            signing = filter(None, (record.previous_issuer, record.issuer))
+            body = group_entry(group_id, await self._attestation(references, *signing), record.state.value)
+            body |= record.entry_settings or {}
+        return with_values(body, change.settings)
+
+    async def _attestation(self, references: CaReferences | None, *signing: str) -> Entry:
+        if references is not None:
+            return reference_attestation(references.primary, references.secondary)
+        return x509_attestation(*[(await self.authorities.load(name)).certificate for name in signing])
+
+    # --- the CAs of a rollover ---
+
+    async def make_next(self, group_id: str, rollover: Rollover) -> None:
+        """Make the CA that is to take over, if it is not there.
+
+        Raises:
+            Conflict: another group has it.
+            Rejected: it can't be made.
+            Deferred: it is not ready yet.
+        """
+        # Once more, now that others see the intent: of two that want the same CA at a time, none gets it unseen.
+        await check_free(self.groups, group_id, rollover.target)
+        await self._make_authority(group_id, rollover.target, rollover.parent, rollover.custody, cause=rollover.request)
+
+    async def certificates(self, rollover: Rollover) -> tuple[x509.Certificate, x509.Certificate]:
+        """Give those of the CA that is leaving and of the next one."""
+        source, target = await self.authorities.load(rollover.source), await self.authorities.load(rollover.target)
+        return source.certificate, target.certificate
+
+    async def _make_authority(
+        self, group_id: str, name: str, parent: str | None, custody: KeyCustody | None, *, cause: str
+    ) -> None:
+        if parent is None or custody is None:
+            return
+        definition = AuthorityDefinition(
+            name=name, kind=CertificateKind.INTERMEDIATE, parent=parent, enrollment_group=group_id, custody=custody
+        )
+        await self.creation.ensure(definition, cause=cause)
