@@ -67,18 +67,6 @@ class RolloverState(StrEnum):
     RETIRED = "retired"
 
 
-class ReplacedRollover(Part):
-    """The rollover whose CA was revoked after it had taken over, while another one is prepared in its place.
-
-    Attributes: as those of the :class:`Rollover` that it was.
-    """
-
-    target: str
-    request: str
-    started_at: datetime
-    rolling_since: datetime | None = None
-
-
 class Rollover(Part):
     """The change from one issuing CA to the next.
 
@@ -108,24 +96,13 @@ class Rollover(Part):
     rolling_since: datetime | None = None
     retired_at: datetime | None = None
     problem: str | None = None
-    replaces: ReplacedRollover | None = None
+    replaces: Rollover | None = None
     refused: bool = False
 
     @property
     def under_way(self) -> bool:
         """Whether DPS may hold both CAs."""
         return self.state is not RolloverState.RETIRED
-
-    def replaced(self) -> ReplacedRollover:
-        """Give what another one in its place keeps of it."""
-        return ReplacedRollover(**{name: getattr(self, name) for name in ReplacedRollover.model_fields})
-
-    def withdrawn(self) -> Rollover | None:
-        """Give the rollover that is under way if this one can't be; ``None`` if there is none."""
-        if self.replaces is None:
-            return None
-        before = {name: getattr(self.replaces, name) for name in ReplacedRollover.model_fields}
-        return Rollover(source=self.source, state=RolloverState.ROLLING, **before)
 
 
 class Change(Part):
@@ -299,8 +276,8 @@ class GroupRecord(Record):
         return self.changed(rollover=self.rollover and self.rollover.changed(refused=True))
 
     def without_rollover(self) -> Self:
-        """Give the record without a rollover that was refused: another one may be asked for."""
-        return self.changed(rollover=self.rollover and self.rollover.withdrawn())
+        """Give the record without a rollover that was refused; the one that it was to replace goes on."""
+        return self.changed(rollover=self.rollover and self.rollover.replaces)
 
     def taken_over(self, at: datetime) -> Self:
         """Give the record when the next CA signs, which is still to be told."""

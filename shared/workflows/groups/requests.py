@@ -258,7 +258,7 @@ class EnrollmentGroups:
             started_at=now,
             parent=definition.parent if definition else None,
             custody=definition.custody if definition else None,
-            replaces=before.replaced() if before is not None else None,
+            replaces=before,
         )
         return record.changed(
             rollover=rollover, generation=record.generation + 1, updated_at=now, last_request=request.request_id

@@ -291,23 +291,25 @@ def message_samples() -> list[dict[str, Any]]:
     ]
 
 
-def _value(name: str, annotation: Any) -> Any:
-    """Make a value of a field: one that is not its default."""
+def _value(name: str, annotation: Any, around: tuple[type, ...] = ()) -> Any:
+    """Make a value of a field: one that is not its default. What may hold one of its own kind holds one, and no more."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, TypeAliasType):
-        return _value(name, annotation.__value__)
+        return _value(name, annotation.__value__, around)
     if origin in {Annotated, Union, types.UnionType}:
-        return _value(name, next(each for each in arguments if each is not type(None)))
+        return _value(name, next(each for each in arguments if each is not type(None)), around)
     if origin in {tuple, list}:
-        return [_value(name, arguments[0])]
+        return [_value(name, arguments[0], around)]
     if origin is dict:
-        return {"name": _value(name, arguments[1])}
-    return _PLAIN[annotation](name) if annotation in _PLAIN else _of_ours(annotation)
+        return {"name": _value(name, arguments[1], around)}
+    return _PLAIN[annotation](name) if annotation in _PLAIN else _of_ours(annotation, around)
 
 
-def _of_ours(annotation: type) -> Any:
+def _of_ours(annotation: type, around: tuple[type, ...]) -> Any:
     if issubclass(annotation, Part):
-        return {each: _value(each, field.annotation) for each, field in annotation.model_fields.items()}
+        around = (*around, annotation)
+        fields = {name: field.annotation for name, field in annotation.model_fields.items()}
+        return {name: _value(name, kind, around) for name, kind in fields.items() if not _is_held(kind, around)}
     words = [each.value for each in annotation] if issubclass(annotation, Enum) else []
     return _CHOSEN.get(annotation.__name__, words[-1])
 
@@ -326,15 +328,21 @@ _PLAIN: Mapping[Any, Callable[[str], Any]] = {
 }
 
 
-def _values(kind: type[Part], path: str = "") -> Iterator[tuple[str, list[str]]]:
+def _is_held(annotation: Any, around: tuple[type, ...]) -> bool:
+    """Tell whether what a field holds is held by another one of its kind already."""
+    return any(around.count(each) > 1 for each in _classes(annotation))
+
+
+def _values(kind: type[Part], path: str = "", around: tuple[type, ...] = ()) -> Iterator[tuple[str, list[str]]]:
     """Give each place in a record that holds one of some words, and these words."""
+    around = (*around, kind)
     for name, field in kind.model_fields.items():
-        for found in _classes(field.annotation):
+        for found in _classes(field.annotation) if not _is_held(field.annotation, around) else ():
             place = f"{path}{to_camel(name)}"
             if issubclass(found, Enum):
                 yield place, [each.value for each in found]
             elif issubclass(found, Part):
-                yield from _values(found, f"{place}.")
+                yield from _values(found, f"{place}.", around)
 
 
 def _classes(annotation: Any) -> Iterator[type]:
