@@ -83,14 +83,14 @@ def check_alone(entry: Entry, certificate: x509.Certificate | None) -> None:
         raise _other_signers(entry, present)
 
 
-def check_rolling(entry: Entry, source: x509.Certificate, revoked: x509.Certificate) -> None:
-    """See that a group accepts the CA that is leaving it and one that was revoked, or that one no more, and no other.
+def check_place(entry: Entry, source: x509.Certificate, revoked: x509.Certificate | None) -> None:
+    """See that a group accepts the CA that is leaving it, beside it one that was revoked or none, and no other.
 
     Raises:
-        Conflict: it accepts others.
+        Conflict: it accepts others, which may have devices.
     """
-    present, leaving = _signers(entry), names.sha256_thumbprint(source)
-    if present not in {(leaving, names.sha256_thumbprint(revoked)), (leaving, None)}:
+    present, beside = _signers(entry), names.sha256_thumbprint(revoked) if revoked is not None else None
+    if present not in {(names.sha256_thumbprint(source), each) for each in (beside, None)}:
         raise _other_signers(entry, present)
 
 
@@ -102,11 +102,9 @@ def with_next(
     Raises:
         Conflict: it accepts others than these, which may have devices.
     """
-    present, wanted = _signers(entry), (names.sha256_thumbprint(source), names.sha256_thumbprint(target))
-    if present == wanted:
+    if _signers(entry) == (names.sha256_thumbprint(source), names.sha256_thumbprint(target)):
         return entry
-    if present not in {(wanted[0], None), (wanted[0], names.sha256_thumbprint(revoked) if revoked else None)}:
-        raise _other_signers(entry, present)
+    check_place(entry, source, revoked)
     return {**entry, "attestation": x509_attestation(source, target)}
 
 

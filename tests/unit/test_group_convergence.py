@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import deepcopy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -762,3 +763,19 @@ async def test_a_roll_stays_refused_until_dps_holds_its_ca_no_more() -> None:
     scene.provisioning.put_group = put_group  # type: ignore[method-assign]
     await scene.converger.prepare("g")
     assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
+
+
+async def test_what_others_put_into_dps_after_a_roll_was_decided_is_not_replaced() -> None:
+    """It may have devices: the roll is refused, and the entry accepts what it accepted."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("theirs", "dpsCa")
+    await scene.ask("create")
+    await scene.ask("create", "h", issuer="theirs")
+    await killed_after_deciding(scene, "roll")
+    entry, other = (deepcopy(scene.provisioning.groups[group]) for group in ("g", "h"))
+    held, others = (each["attestation"]["x509"]["signingCertificates"] for each in (entry, other))
+    held["secondary"] = others["primary"]
+    await scene.provisioning.put_group(entry, etag=entry["etag"])
+    with pytest.raises(Conflict, match="has other signing certificates than this app put there"):
+        await scene.converger.prepare("g")
+    assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1", "theirs"])

@@ -15,7 +15,7 @@ from shared.domain.attestations import (
 )
 from shared.domain.authorities import OVER
 from shared.domain.entries import check_conditions, check_etag, foreign, group_entry
-from shared.domain.group_signers import check_alone, check_rolling, with_references
+from shared.domain.group_signers import check_alone, check_place, with_references
 from shared.domain.groups import GroupState, RolloverState
 from shared.errors import Conflict, Deferred, Rejected
 from shared.workflows.groups.authorities import check_none_over
@@ -177,7 +177,7 @@ class GroupChecks:
         check_etag(named(group_id), entry["etag"], request.if_match)
         if rolling is not None:
             source, target = await self.authorities.load(rolling.source), await self.authorities.load(rolling.target)
-            check_rolling(entry, source.certificate, target.certificate)
+            check_place(entry, source.certificate, target.certificate)
             if request.issuer == rolling.source:
                 raise Conflict.because(
                     f"{rolling.source!r} is leaving the group {group_id!r}; name another, or none to have one made",
