@@ -277,7 +277,11 @@ class GroupRecord(Record):
 
     def without_rollover(self) -> Self:
         """Give the record without a rollover that was refused; the one that it was to replace goes on."""
-        return self.changed(rollover=self.rollover and self.rollover.replaces)
+        before = self.rollover
+        after = before.replaces if before is not None else None
+        if before is not None:
+            lifecycles.ROLLOVER.check(before.phase, after.phase if after is not None else lifecycles.END)
+        return self.changed(rollover=after)
 
     def taken_over(self, at: datetime) -> Self:
         """Give the record when the next CA signs, which is still to be told."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BEGIN = ""
 """The state before there is a record."""
 
+END = ""
+"""The state when there is none any more."""
+
 
 class By(StrEnum):
     """Who causes a step."""
@@ -41,7 +44,7 @@ class Step:
     Attributes:
         before: the state it leads from; :data:`BEGIN` for a new record.
         event: what happens.
-        after: the state it leads to.
+        after: the state it leads to; :data:`END` if nothing is left.
         by: who causes it.
     """
 
@@ -81,7 +84,7 @@ class Lifecycle:
             IllegalStep: it is not.
         """
         if before != after and not self.follows(before, after):
-            raise IllegalStep(f"a {self.kind} that is {before or 'new'} does not become {after}")
+            raise IllegalStep(f"a {self.kind} that is {before or 'new'} does not become {after or 'none'}")
 
     def reachable(self, before: str, *, without: frozenset[str] = frozenset()) -> frozenset[str]:
         """Give the states that a record can get into, on ways that leave some states out."""
@@ -98,7 +101,7 @@ class Lifecycle:
         """Give the lines of a Mermaid state diagram."""
         yield "stateDiagram-v2"
         for step in self.steps:
-            yield f"    {step.before or '[*]'} --> {step.after}: {step.event}"
+            yield f"    {step.before or '[*]'} --> {step.after or '[*]'}: {step.event}"
 
 
 def _steps(*rows: tuple[str, str, str, By]) -> tuple[Step, ...]:
@@ -196,6 +199,8 @@ ROLLOVER = Lifecycle(
     _steps(
         (BEGIN, "asked for", "preparing", By.OPERATOR),
         ("preparing", "the next CA signs", "rolling", By.APP),
+        ("preparing", "refused", END, By.APP),
+        ("preparing", "refused, and the roll that it was to replace goes on", "rolling", By.APP),
         ("rolling", "no certificate of the old CA is left", "retired", By.TIME),
         ("rolling", "the next roll, when the new CA is revoked", "preparing", By.OPERATOR),
         ("retired", "the next roll", "preparing", By.OPERATOR),
@@ -281,7 +286,7 @@ def document() -> str:
     """Give docs/lifecycles.md."""
     parts = ["# Lifecycles\n\n" + _INTRODUCTION]
     for each in LIFECYCLES:
-        rows = [f"| {s.before or '(new)'} | {s.event} | {s.after} | {s.by} |" for s in each.steps]
+        rows = [f"| {s.before or '(new)'} | {s.event} | {s.after or '(none)'} | {s.by} |" for s in each.steps]
         table = "\n".join(["| state | event | next state | caused by |", "| --- | --- | --- | --- |", *rows])
         diagram = "\n".join(each.diagram())
         note = f"{each.note}\n" if each.note else ""
