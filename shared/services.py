@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shared.adapters.own_host import ACCESS_PATH, OwnHost
+from shared.adapters.sdk_errors import has_done_nothing
 from shared.adapters.witnesses import HttpWitnesses
 from shared.checks import checks
 from shared.clients import Clients
@@ -83,6 +84,7 @@ def build(
         secrets=clients.secrets,
         queues=clients.queues,
         outbox=outbox,
+        has_done_nothing=has_done_nothing,
         settings=settings,
         clock=clock,
     )

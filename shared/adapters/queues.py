@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from shared.adapters.observed import ObservedTransport
+from shared.adapters.sdk_errors import has_done_nothing
 from shared.ports.queues import TakenMessage
 
 if TYPE_CHECKING:
@@ -37,14 +38,34 @@ class Queues:
         self._clients: dict[str, QueueClient] = {}
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
-        """Put a message that never expires, visible after ``delay``."""
+        """Put a message that never expires, visible after ``delay``.
+
+        Raises:
+            AzureError: of the SDK's tries that failed, the last one that may have put it there all the same; if there
+                is none, the last one.
+        """
         client = self._clients.get(queue)
         if client is None:
             client = self._service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
             self._clients[queue] = client
-        await client.send_message(
-            text, visibility_timeout=int(delay.total_seconds()) if delay else None, time_to_live=NEVER_EXPIRES
-        )
+        unclear: list[Exception] = []
+
+        def note(*, error: AzureError | None, response: Any, **_: Any) -> None:
+            failed = error or HttpResponseError(f"the answer was {response.status_code}", response=response)
+            if not has_done_nothing(failed):
+                unclear.append(failed)
+
+        try:
+            await client.send_message(
+                text,
+                visibility_timeout=int(delay.total_seconds()) if delay else None,
+                time_to_live=NEVER_EXPIRES,
+                retry_hook=note,  # before each repetition (azure.storage.queue._shared.policies_async, retry_hook)
+            )
+        except Exception as error:
+            if unclear and has_done_nothing(error):
+                raise unclear[-1] from error
+            raise
 
     async def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:
         """Take what is visible in a queue, message by message; what is not deleted comes back after the lease."""

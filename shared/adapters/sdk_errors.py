@@ -21,6 +21,7 @@ from azure.core.exceptions import (
     HttpResponseError,
     IncompleteReadError,
     ServiceRequestError,
+    ServiceRequestTimeoutError,
     ServiceResponseError,
 )
 from azure.iot.device.exceptions import (
@@ -113,8 +114,29 @@ def _text(error: HttpResponseError | HttpOperationError) -> str:
 
 
 def was_not_sent(error: BaseException) -> bool:
-    """Tell whether a call of an Azure SDK never reached its service, so that it may be repeated without a copy."""
-    return isinstance(error, ServiceSilent | ServiceRequestError)
+    """Tell whether a call of an Azure SDK never reached its service, so that it may be repeated without a copy.
+
+    azure-core raises ``ServiceRequestError`` for all of aiohttp's ``ClientError`` that are no ``ClientResponseError``
+    (azure.core.pipeline.transport._aiohttp), also for connections that were lost after the request had been sent.
+    """
+    if isinstance(error, ServiceSilent | ServiceRequestTimeoutError):
+        return True
+    if not isinstance(error, ServiceRequestError):
+        return False
+    from aiohttp import ClientConnectorError, InvalidURL  # noqa: PLC0415 - takes a second, and is not always needed
+
+    return error.inner_exception is None or isinstance(error.inner_exception, ClientConnectorError | InvalidURL)
+
+
+def has_done_nothing(error: BaseException) -> bool:
+    """Tell whether a call of an Azure SDK has changed nothing for sure: it was not sent, or its service refused it.
+
+    Of a call that was tried several times, only the last error is looked at.
+    """
+    if was_not_sent(error) or isinstance(error, ClientAuthenticationError):
+        return True
+    status = _status_of(error)
+    return status is not None and status in _REFUSED and status not in _UNDECIDED
 
 
 def role_missing(error: BaseException) -> bool:
@@ -206,6 +228,10 @@ _OUTAGES = frozenset(
         HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
+_REFUSED = range(400, 500)
+_UNDECIDED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+"""They don't say what was done before."""
+
 _UNREACHED = (
     ServiceFailed,
     ServiceRequestError,

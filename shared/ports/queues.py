@@ -31,7 +31,10 @@ class Queues(Protocol):
     """Queues by name; what is sent is text."""
 
     async def send(self, queue: str, text: str, *, delay: timedelta | None = None) -> None:
-        """Put a message that never expires, visible after ``delay``."""
+        """Put a message that never expires, visible after ``delay``.
+
+        What it raises tells of all its tries whether the message may be in the queue.
+        """
         ...
 
     def take(self, queue: str, *, lease: timedelta) -> AsyncIterator[TakenMessage]:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import ServerDisconnectedError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 
 from shared import tracing
+from shared.adapters.breakers import ServiceSilent
 from shared.contracts.devices import RenewalRequest
 from shared.contracts.messages import Queue, command
 from shared.contracts.orders import DeviceOrder, DeviceRegistration
@@ -271,35 +280,71 @@ async def test_a_message_that_does_not_fit_its_queue_any_more_is_not_put_back() 
     assert (await kept.subject.close(identifier, "sent anew")).state == "closed"
 
 
-async def test_a_replay_that_the_queue_has_refused_is_open_still(monkeypatch: pytest.MonkeyPatch) -> None:
+def answered(status: int) -> HttpResponseError:
+    answer: Any = SimpleNamespace(status_code=status, reason="because", headers={}, text=lambda: "")
+    return HttpResponseError(f"the queue says {status}", response=answer)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(answered, (400, 401, 403, 404, 409, 413)),
+        ServiceRequestError("connection refused"),
+        ServiceSilent("queue storage", calls=3, seconds=5),
+        ClientAuthenticationError("the identity endpoint gives no token"),
+    ],
+    ids=str,
+)
+async def test_a_replay_that_the_queue_has_refused_is_open_still(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """Nothing of it is on its way, so it can be closed."""
     kept = Kept()
     identifier = await kept.record()
 
     async def refused(*_: object, **_named: object) -> None:
-        raise Rejected.because("it is too large")
+        raise error
 
     monkeypatch.setattr(kept.queues, "send", refused)
-    with pytest.raises(Rejected, match="it is too large"):
+    with pytest.raises(type(error)):
         await kept.subject.replay(identifier)
+    assert (await kept.subject.describe(identifier)).state == "open"
     assert (await kept.subject.close(identifier, "sent anew")).state == "closed"
 
 
-async def test_a_replay_that_may_have_been_sent_is_listed_and_sent_again_and_not_closed() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(answered, (408, 429, 500, 503)),
+        ServiceResponseError("no answer came"),
+        ServiceRequestError("the connection was lost", error=ServerDisconnectedError()),
+        ConnectionError("broken"),
+    ],
+    ids=str,
+)
+async def test_a_replay_that_may_have_been_sent_is_listed_and_sent_again_and_not_closed(error: Exception) -> None:
     """The queue did not answer: the message may be there, and carried out, so nobody can say that it is not."""
     kept = Kept()
     identifier = await kept.record()
 
     def down() -> None:
-        raise ConnectionError
+        raise error
 
     kept.queues.step = down
-    with pytest.raises(ConnectionError):
+    with pytest.raises(type(error)):
         await kept.subject.replay(identifier)
     shown = await kept.subject.describe(identifier)
     assert (shown.state, shown.replayed_at, await kept.ids()) == ("replaying", None, [identifier])
     with pytest.raises(Conflict, match=f"'{identifier}' may be in its queue again, since nobody knows what became"):
         await kept.subject.close(identifier, "scrapped")
+
+    def refused() -> None:
+        raise answered(404)
+
+    kept.queues.step = refused  # which says nothing of the call before
+    with pytest.raises(HttpResponseError):
+        await kept.subject.replay(identifier)
+    assert (await kept.subject.describe(identifier)).state == "replaying"
     kept.queues.step = lambda: None
     assert (await kept.subject.replay(identifier)).state == "replayed"
 

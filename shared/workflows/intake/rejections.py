@@ -23,7 +23,7 @@ from shared.domain.rejections import (
     message_digest,
     rejection_id,
 )
-from shared.errors import Conflict, DeviceFactoryError, NotFound, Rejected
+from shared.errors import Conflict, NotFound, Rejected
 from shared.ledger.rejections import Filters
 from shared.ledger.table import Stale
 from shared.reading.json_text import read_json
@@ -31,7 +31,7 @@ from shared.reading.text import text_of
 from shared.redaction import without_secrets, without_secrets_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from shared.domain.orders import OrderLine
@@ -79,12 +79,17 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedMessages:
-    """Keeps refused messages."""
+    """Keeps refused messages.
+
+    Attributes:
+        has_done_nothing: tells of what a queue raises whether it has put nothing there for sure.
+    """
 
     rejections: Rejections
     orders: Orders
     following: FollowedRequests
     outbox: Outbox
+    has_done_nothing: Callable[[BaseException], bool]
     clock: Clock
 
     async def record(self, message: ReceivedMessage, rejection: Rejected) -> str:
@@ -290,9 +295,9 @@ class RejectedMessages:
         try:
             await self.outbox.send_again(claimed.record.queue, text, delay=delay or None)
         except Exception as error:
-            # Unless the queue has refused it, it may be there: then nobody can close it, and the next call sends it.
+            # Unless nothing was done for sure, it may be there: then nobody can close it, and the next call sends it.
             unknown = claimed.record.changed(replayed_at=None)
-            after = known.record if isinstance(error, DeviceFactoryError) else unknown
+            after = known.record if self.has_done_nothing(error) else unknown
             # Only a call that came a minute later can have written meanwhile. If this fails, it is free in a minute.
             _ = await self.rejections.try_replace(claimed, after)
             raise

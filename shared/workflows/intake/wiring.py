@@ -93,6 +93,7 @@ def intake_workflows(
     secrets: Secrets,
     queues: Queues,
     outbox: Outbox,
+    has_done_nothing: Callable[[BaseException], bool],
     settings: Settings,
     clock: Clock,
 ) -> IntakeWorkflows:
@@ -106,6 +107,7 @@ def intake_workflows(
         secrets: of the vault.
         queues: all queues.
         outbox: sends messages.
+        has_done_nothing: tells of what a queue raises whether it has put nothing there for sure.
         settings: of the deployment.
         clock: gives the present time.
     """
@@ -137,7 +139,12 @@ def intake_workflows(
         limits=Limits(most=most, audit=audit, clock=clock),
         following=following,
         rejected_messages=RejectedMessages(
-            rejections=ledger.rejections, orders=ledger.orders, following=following, outbox=outbox, clock=clock
+            rejections=ledger.rejections,
+            orders=ledger.orders,
+            following=following,
+            outbox=outbox,
+            has_done_nothing=has_done_nothing,
+            clock=clock,
         ),
         in_hand=InHand(rows=InHandRows(table("inhand")), queues=queues, clock=clock),
         webhooks=Webhooks(
