@@ -31,7 +31,7 @@ from shared.domain.unknown_devices import unknown_enrollment
 from shared.domain.words import DeviceState, RevocationReason
 from shared.errors import Conflict
 from shared.pki import names
-from shared.workflows.devices.entry_certificates import held_by, serial_numbers_of
+from shared.workflows.entry_certificates import held_by, serial_numbers_of
 from tests.pki.hierarchy import hierarchy
 from tests.records import held_certificate
 

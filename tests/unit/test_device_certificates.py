@@ -461,7 +461,7 @@ async def test_a_key_of_a_ca_is_refused_for_every_device() -> None:
     """Whoever has that key could sign for all of the CA's devices."""
     scene = await DeviceScene().set_up()
     key = generate_key(KeyAlgorithm.EC_P256)
-    await claim_key(scene.public_keys, fingerprint(key.public_key()), "line-1-ca1", NOW)
+    await claim_key(scene.public_keys, scene.devices, fingerprint(key.public_key()), "line-1-ca1", NOW)
     await scene.order(csr=csr(key=key))
     reasons = (await scene.line()).reasons
     assert reasons is not None

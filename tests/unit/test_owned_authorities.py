@@ -22,9 +22,11 @@ from shared.contracts.certificates import AuthorityImport
 from shared.contracts.parsing import parse
 from shared.domain.approvals import ApprovalAct
 from shared.domain.authorities import AuthorityState, WantedAuthority
+from shared.domain.devices import DeviceRecord
 from shared.domain.public_keys import PublicKeyRecord
-from shared.domain.words import CertificateKind, KeyCustody
+from shared.domain.words import CertificateKind, DeviceState, KeyCustody
 from shared.errors import AwaitsApproval, Conflict, Deferred, PreconditionFailed, Rejected
+from shared.ledger.table import Stale
 from shared.pki.names import common_name, sha256_thumbprint, thumbprint
 from shared.pki.public_keys import fingerprint
 from shared.ports.ca_certificates import UploadedAuthority
@@ -32,13 +34,14 @@ from shared.threads import ThreadPool
 from shared.workflows.authorities.possession import places_of
 from shared.workflows.authorities.records import AuthorityDefinition, all_certificates
 from tests.pki.foreign import KEY, authority, name_of
-from tests.records import authority_record
+from tests.records import authority_record, held_certificate
 from tests.unit.authorities import AuthorityScene
 from tests.world.approving import ADA, BOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shared.ledger.table import Versioned
     from shared.pki.signing_keys import PrivateKey
     from tests.world.authority_worker import Worker
 
@@ -135,6 +138,51 @@ async def test_a_ca_that_has_the_key_of_a_device_leaves_no_trace() -> None:
         f"name: its public key (SHA-256 {named}) is that of device 'press'; a CA needs a key of its own"
     )
     assert (scene.names(), scene.vault.keys) == ([], {})
+
+
+async def claimed_for_a_device(scene: Scene) -> Versioned[PublicKeyRecord]:
+    """Claim the root's key for a device, and don't confirm it."""
+    named = fingerprint(ROOT.public_key())  # type: ignore[arg-type]
+    claim = PublicKeyRecord(fingerprint=named, registration_id="press", recorded_at=scene.now, is_confirmed=False)
+    return await scene.public_keys.claim(claim)
+
+
+async def test_a_ca_may_have_a_key_that_a_device_has_claimed_in_vain() -> None:
+    """The ledger does not know the device by it; whoever still means to confirm the claim finds it gone."""
+    scene = Scene()
+    claimed = await claimed_for_a_device(scene)
+    await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+    known = await scene.public_keys.get(claimed.record.fingerprint)
+    assert known is not None
+    assert known.record.authority == "corporate"
+    with pytest.raises(Stale):
+        await scene.public_keys.replace(claimed, claimed.record.changed(is_confirmed=True))
+
+
+@pytest.mark.parametrize("state", [DeviceState.REGISTERED, DeviceState.DELETED])
+async def test_a_ca_has_no_key_that_the_ledger_knows_a_device_by(state: DeviceState) -> None:
+    """The worker was killed before it confirmed the claim; or the device is deleted, and others may have its key."""
+    scene = Scene()
+    named = (await claimed_for_a_device(scene)).record.fingerprint
+    device = DeviceRecord(
+        registration_id="press",
+        state=state,
+        order_id="o",
+        updated_at=scene.now,
+        enrollment_group="g",
+        held=(held_certificate("01", scene.now, public_key=named),),
+    )
+    await scene.devices.insert(device)
+    with pytest.raises(Conflict, match="is that of device 'press'; a CA needs a key of its own"):
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
+
+
+async def test_a_ca_has_no_compromised_key() -> None:
+    """A device had claimed it in vain, and it is nobody's since."""
+    scene = Scene()
+    await scene.public_keys.condemn((await claimed_for_a_device(scene)).record)
+    with pytest.raises(Conflict, match="is compromised: a certificate with it was revoked for keyCompromise"):
+        await scene.subject.installation.take_over("corporate", brought(ROOT), cause="r1")
 
 
 async def test_the_keys_of_cas_are_no_devices() -> None:

@@ -9,6 +9,7 @@ from shared.domain.public_keys import PublicKeyRecord
 from shared.errors import Conflict, Deferred, Overtaken
 from shared.ledger.table import Stale
 from shared.workflows.authorities.keys import WRAPPING_KEY
+from shared.workflows.key_owners import check_never_a_devices
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.errors import Rejected
     from shared.ledger.authorities import Authorities
+    from shared.ledger.devices import Devices
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
 
@@ -85,30 +87,28 @@ async def claim_identity(records: Authorities, identity: str, name: str) -> None
         raise same_authority(holder)
 
 
-async def claim_key(public_keys: PublicKeys, fingerprint: str, name: str, at: datetime) -> None:
+async def claim_key(public_keys: PublicKeys, devices: Devices, fingerprint: str, name: str, at: datetime) -> None:
     """See that the key of a CA is not, and was not, a device's, and that devices can't have it.
 
     Args:
         public_keys: whose keys are whose.
+        devices: all devices: one may have claimed it in vain.
         fingerprint: SHA-256 of the SubjectPublicKeyInfo, hexadecimal.
         name: of the CA.
         at: now.
 
     Raises:
-        Conflict: it is a device's, or was.
+        Conflict: it is a device's, or was, or it is compromised.
         Overtaken: others claim it at this moment.
     """
     claim = PublicKeyRecord(fingerprint=fingerprint, registration_id="", authority=name, recorded_at=at)
     try:
-        known = (await public_keys.claim(claim)).record
+        known = await public_keys.claim(claim)
+        if known.record.authority is None:
+            await check_never_a_devices(devices, known.record, field="name")
+            await public_keys.replace(known, claim)
     except Stale:
         raise Overtaken(f"others claim the key of the CA {name!r} at this moment") from None
-    if known.authority is None:
-        raise Conflict.because(
-            f"its public key (SHA-256 {fingerprint}) is that of device {known.registration_id!r}; a CA needs a key of "
-            "its own",
-            field="name",
-        )
 
 
 def same_authority(name: str) -> Rejected:

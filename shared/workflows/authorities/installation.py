@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.certificates import AuthorityImport
     from shared.ledger.authorities import Authorities
+    from shared.ledger.devices import Devices
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.pki.issuers import Issuer
@@ -68,6 +69,7 @@ class AuthorityInstallation:
 
     records: Authorities
     public_keys: PublicKeys
+    devices: Devices
     keys: AuthorityKeys
     possession: Possession
     converger: AuthorityConverger
@@ -245,7 +247,9 @@ class AuthorityInstallation:
             await change(self.records, record.name, renewed)
         try:
             await claim_identity(self.records, record.identity or "", record.name)
-            await claim_key(self.public_keys, fingerprint(issuer.signing_key.public_key()), record.name, self.clock())
+            await claim_key(
+                self.public_keys, self.devices, fingerprint(issuer.signing_key.public_key()), record.name, self.clock()
+            )
         except Conflict:
             # Somebody brings the same CA along under another name at the same time, or it has a device's key. If the
             # row has changed, it is theirs who changed it.

@@ -29,6 +29,7 @@ from shared.workflows.authorities.records import AuthorityDefinition, counts, pr
 if TYPE_CHECKING:
     from shared.domain.authorities import AuthorityRecord
     from shared.ledger.authorities import Authorities
+    from shared.ledger.devices import Devices
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.settings import Settings
@@ -48,6 +49,7 @@ class AuthorityMaking:
 
     records: Authorities
     public_keys: PublicKeys
+    devices: Devices
     authorities: CertificateAuthorities
     keys: AuthorityKeys
     issuance: Issuance
@@ -113,7 +115,9 @@ class AuthorityMaking:
         subject = subject_of(self.settings, definition.name)
         identity = authority_identity(subject.to_name(), key.signing_key.public_key())
         await claim_identity(self.records, identity, definition.name)
-        await claim_key(self.public_keys, fingerprint(key.signing_key.public_key()), definition.name, self.clock())
+        await claim_key(
+            self.public_keys, self.devices, fingerprint(key.signing_key.public_key()), definition.name, self.clock()
+        )
         if definition.externally_signed:
             return {**await self._request(definition, key), **key.place}
         return {**await self._certificate(definition, record, key), **key.place}

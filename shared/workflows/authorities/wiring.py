@@ -66,6 +66,7 @@ def authority_workflows(
     making = AuthorityMaking(
         records=records,
         public_keys=ledger.public_keys,
+        devices=ledger.devices,
         authorities=authorities,
         keys=keys,
         issuance=issuance,
@@ -130,6 +131,7 @@ def authority_workflows(
     installation = AuthorityInstallation(
         records=records,
         public_keys=ledger.public_keys,
+        devices=ledger.devices,
         keys=keys,
         possession=possession,
         converger=converger,

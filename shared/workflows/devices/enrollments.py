@@ -32,8 +32,8 @@ from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import change, note, unsettled
 from shared.workflows.devices.entry_acts import Act, change_to
-from shared.workflows.devices.entry_certificates import leaves_of
 from shared.workflows.devices.entry_changes import busy, named
+from shared.workflows.entry_certificates import leaves_of
 from shared.workflows.groups.entries import check_hubs
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class IndividualEnrollments:
             entry["attestation"] = await self.checks.attestation(entry, definition, leaves, device)
         await self.checks.check_certificates(entry)
         for field, leaf in leaves.items():
-            await self.checks.claim_key(registration_id, leaf, field, is_known=device is not None)
+            await self.checks.claim_key(registration_id, leaf, field, device)
         claims.append(await self.checks.claim_device_id(registration_id, entry))
         values, settings, follows = values_of(definition), own_settings(entry), None
         if (present is not None and asked_for_of(device) is not None) or wants.follows:

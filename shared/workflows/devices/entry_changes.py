@@ -21,7 +21,7 @@ from shared.domain.groups import STATUS
 from shared.errors import Conflict, Deferred, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.workflows.devices.changes import device_of
-from shared.workflows.devices.entry_certificates import serial_numbers_of
+from shared.workflows.entry_certificates import serial_numbers_of
 from shared.workflows.groups.entries import RETRY
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ from shared.ledger.table import Stale
 from shared.pki import names
 from shared.pki.public_keys import fingerprint, key_of
 from shared.rules.registration_ids import same_registration_id
-from shared.workflows.devices.entry_certificates import held_by, leaf_of, serial_numbers_of
 from shared.workflows.devices.entry_changes import busy, named
-from shared.workflows.devices.entry_keys import check_usable, of_another_device
-from shared.workflows.devices.key_claims import has_key
+from shared.workflows.entry_certificates import held_by, leaf_of, serial_numbers_of
+from shared.workflows.key_owners import check_free
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,25 +96,33 @@ class EntryChecks:
         if leaf.not_valid_after_utc < self.clock():
             raise Rejected.because(f"it expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", field=field)
 
-    async def claim_key(self, registration_id: str, leaf: x509.Certificate, field: str, *, is_known: bool) -> None:
-        """See that a key is nobody else's; if the ledger knows the device, it is its own when its record wants it."""
+    async def claim_key(
+        self, registration_id: str, leaf: x509.Certificate, field: str, device: DeviceRecord | None
+    ) -> None:
+        """See that a key is nobody else's; if the ledger knows the device, it is its own when its record wants it.
+
+        Args:
+            registration_id: of the device.
+            leaf: the certificate with the key.
+            field: of the request that it came in.
+            device: the device's record, as it was read; ``None`` if there is none.
+
+        Raises:
+            Conflict: it is another device's or a CA's, or it is compromised.
+            Deferred: others claim it at this moment.
+        """
         named = fingerprint(key_of(leaf))
         claim = PublicKeyRecord(
             fingerprint=named, registration_id=registration_id, recorded_at=self.clock(), is_confirmed=False
         )
         try:
-            known = await (self.public_keys.claim(claim) if is_known else self.public_keys.get(named))
+            known = await (self.public_keys.claim(claim) if device else self.public_keys.get(named))
         except Stale:
             raise busy(registration_id) from None
         if known is None:
             return
-        check_usable(known.record, field)
-        if known.record.registration_id == registration_id:
-            return
-        owner = await self.devices.get(known.record.registration_id)
-        if owner is not None and has_key(owner.record, known.record):
-            raise of_another_device(known.record, field)
-        if is_known:
+        await check_free(self.devices, known.record, registration_id, device, field=field)
+        if device is not None and known.record.registration_id != registration_id:
             try:
                 await self.public_keys.replace(known, claim)
             except Stale:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.errors import Conflict
-from shared.workflows.devices.entry_certificates import keys_of
+from shared.workflows.entry_certificates import keys_of
+from shared.workflows.key_owners import check_usable, of_another_device
 
 if TYPE_CHECKING:
     from shared.domain.entry_wishes import EntryChange
-    from shared.domain.public_keys import PublicKeyRecord
-    from shared.errors import Rejected
     from shared.ledger.public_keys import PublicKeys
     from shared.workflows.intake.outbox import Clock
 
@@ -55,28 +53,3 @@ class EntryKeys:
             if known is None or known.record.registration_id != registration_id or known.record.is_confirmed:
                 continue
             await self.public_keys.replace(known, known.record.changed(is_confirmed=True))
-
-
-def check_usable(known: PublicKeyRecord, field: str) -> None:
-    """See that a key may be a device's.
-
-    Raises:
-        Conflict: it is a CA's, or it is compromised.
-    """
-    if known.authority is not None:
-        raise Conflict.because(
-            f"its public key is that of the CA {known.authority!r}; each device needs one of its own", field=field
-        )
-    if known.compromised:
-        raise Conflict.because(
-            "its public key is compromised: a certificate with it was revoked for keyCompromise; give a certificate "
-            "with a new key",
-            field=field,
-        )
-
-
-def of_another_device(known: PublicKeyRecord, field: str) -> Rejected:
-    """Say that a key is another device's."""
-    return Conflict.because(
-        f"its public key is that of device {known.registration_id!r}; each device needs one of its own", field=field
-    )

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.domain.public_keys import PublicKeyRecord
-from shared.domain.words import DeviceState, RevocationReason
-from shared.errors import Overtaken, Rejected
+from shared.errors import Overtaken
 from shared.ledger.table import Stale
-from shared.workflows.devices.entry_certificates import keys_of
+from shared.workflows.key_owners import check_free
 
 if TYPE_CHECKING:
     from shared.domain.devices import DeviceRecord
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from shared.ledger.public_keys import PublicKeys
     from shared.ledger.table import Versioned
     from shared.workflows.intake.outbox import Clock
-
-_COMPROMISE = RevocationReason.KEY_COMPROMISE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +30,7 @@ class KeyClaims:
         """See that a key belongs to this device and to no other, and that nobody else may have it.
 
         Raises:
-            Rejected: it is another device's or a CA's, or it is compromised.
+            Conflict: it is another device's or a CA's, or it is compromised.
         """
         claim = PublicKeyRecord(
             fingerprint=public_key,
@@ -42,7 +39,7 @@ class KeyClaims:
             is_confirmed=False,
         )
         known = await self.public_keys.claim(claim)
-        await self.check(known.record, device.registration_id, device, field=field)
+        await check_free(self.devices, known.record, device.registration_id, device, field=field)
         if known.record.registration_id == device.registration_id:
             return known
         return await self._replace_claim(known, claim)
@@ -51,36 +48,7 @@ class KeyClaims:
         """See that a key could be claimed as things are; errors are those of :meth:`claim`."""
         known = await self.public_keys.get(public_key)
         if known is not None:
-            await self.check(known.record, registration_id, device, field=field)
-
-    async def check(
-        self, known: PublicKeyRecord, registration_id: str, device: DeviceRecord | None, *, field: str
-    ) -> None:
-        """See that a key is not another device's or a CA's, and not compromised; errors are those of :meth:`claim`."""
-        # The device's record knows first, and is replaced as it was read.
-        held = device.held if device else ()
-        own = any(each.public_key == known.fingerprint and each.reason is _COMPROMISE for each in held)
-        if own or known.compromised:
-            raise Rejected.because(
-                f"its public key (SHA-256 {known.fingerprint}) is compromised: a certificate with it was revoked for "
-                "keyCompromise; make a new key",
-                field=field,
-            )
-        if known.authority is not None:
-            raise Rejected.because(
-                f"its public key (SHA-256 {known.fingerprint}) is that of the CA {known.authority!r}; each device "
-                "needs a key of its own",
-                field=field,
-            )
-        if known.registration_id == registration_id:
-            return
-        owner = await self.devices.get(known.registration_id)
-        if owner is not None and has_key(owner.record, known):
-            raise Rejected.because(
-                f"its public key (SHA-256 {known.fingerprint}) is that of device {known.registration_id!r}; each "
-                "device needs a key of its own",
-                field=field,
-            )
+            await check_free(self.devices, known.record, registration_id, device, field=field)
 
     async def confirm(self, claim: Versioned[PublicKeyRecord]) -> None:
         """See that a key is still the device's now that the ledger knows the device by it.
@@ -100,12 +68,3 @@ class KeyClaims:
             return await self.public_keys.replace(known, record)
         except Stale:
             raise Overtaken(f"the key of {record.registration_id!r} is being claimed by others") from None
-
-
-def has_key(owner: DeviceRecord, claim: PublicKeyRecord) -> bool:
-    """Tell whether a key is its owner's; a claim that was in vain is not, and one under way is confirmed or lost."""
-    if owner.state is DeviceState.DELETED:
-        return False
-    if claim.is_confirmed or claim.fingerprint in keys_of(owner.entry_change):
-        return True
-    return any(each.public_key == claim.fingerprint for each in owner.held)

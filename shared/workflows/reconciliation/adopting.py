@@ -183,7 +183,8 @@ class Adoption:
             Conflict: its key is a device's. Then nothing of it is entered.
         """
         record, now = self._record(found, others), self.clock()
-        await claim_key(self.public_keys, fingerprint(found.issuer.signing_key.public_key()), found.name, now)
+        named = fingerprint(found.issuer.signing_key.public_key())
+        await claim_key(self.public_keys, self.devices.devices, named, found.name, now)
         for certificate in all_certificates(record):
             # It is there from a run that broke off.
             _ = await self.certificates.try_add(book_entry(record, certificate, record.signed_by))

@@ -18,7 +18,7 @@ from shared.domain.restoration import keeps_out, kept_out, knows_disabled, shut_
 from shared.domain.upkeep import switched
 from shared.domain.words import RevocationReason
 from shared.workflows.devices.changes import change, unsettled
-from shared.workflows.devices.entry_certificates import serial_numbers_of
+from shared.workflows.entry_certificates import serial_numbers_of
 from shared.workflows.many import AT_ONCE, pages
 from shared.workflows.reconciliation.said_first import Due, due_of, said_first
 
