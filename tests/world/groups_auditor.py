@@ -25,7 +25,7 @@ _STATUS = ("disable the group", "enable the group")
 async def audit_groups(world: GroupWorld) -> list[str]:
     """Give everything that is wrong, also with the device; nothing if all is well."""
     found, record = await audit(world), world.group()
-    found += _messages(world)
+    found += messages_at_rest(world)
     if record is None:
         return [*found, *(["DPS has a group that the ledger does not know"] if world.provisioning.groups else [])]
     entry = world.provisioning.groups.get(GROUP)
@@ -39,7 +39,7 @@ def _about_groups(world: GroupWorld) -> list[Asked]:
     return [asked for asked in world.asked.values() if asked.queue is Queue.ENROLLMENT_GROUP_REQUESTS]
 
 
-def _messages(world: GroupWorld) -> Iterator[str]:
+def messages_at_rest(world: GroupWorld) -> Iterator[str]:
     """No request waits for ever, and each one is told once: that it is done, or that it is refused."""
     told = told_by(world)
     for asked in _about_groups(world):
