@@ -270,6 +270,22 @@ async def test_a_place_that_was_taken_for_a_ca_after_its_deletion_is_freed() -> 
     assert (await scene.subject.authorities.get("dpsCa")).proof_of_possession is None
 
 
+async def test_a_proof_whose_answer_is_lost_frees_the_place_of_a_ca_that_was_deleted_meanwhile() -> None:
+    """At once, and not by the next sweep."""
+
+    class Lost(Interrupted):
+        async def upload(self, name: str, certificate: x509.Certificate) -> UploadedAuthority:
+            await super().upload(name, certificate)
+            raise ConnectionError("the answer was lost")
+
+    service = Lost(kills=False)
+    scene = Scene(verifiers=[service])
+    service.meanwhile = partial(act, scene, "dpsCa", "delete")
+    with pytest.raises(ConnectionError, match="the answer was lost"):
+        await scene.root("dpsCa")
+    assert service.certificates == {}
+
+
 async def open_root(service: Interrupted) -> Scene:
     """Give a scene with a root that a service has forgotten."""
     scene = Scene(verifiers=[service])

@@ -229,20 +229,12 @@ class AuthorityConverger:
                 await self.possession.prove(record)
             except Rejected as rejection:
                 problem = problem_of(rejection)
-                present = await change(self.records, name, lambda present: _unproved(present, problem=problem))
-                await self._take_back(present)
+                await change(self.records, name, lambda present: _unproved(present, problem=problem))
                 raise
             proved = ProofOfPossession.VERIFIED
-            present = await change(
+            return await change(
                 self.records, name, lambda present: _unproved(present, proof_of_possession=proved, problem=None)
             )
-            await self._take_back(present)
-            return present
-
-    async def _take_back(self, record: AuthorityRecord) -> None:
-        """Free the places of a CA that was revoked or deleted while it was proved: the proof may have come later."""
-        if record.state in OVER:
-            await self.possession.withdraw(record)
 
     # --- opening ---
 

@@ -25,7 +25,7 @@ from shared.workflows.authorities.loading import BEING_MADE
 from shared.workflows.authorities.records import all_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from cryptography import x509
@@ -66,29 +66,27 @@ class Possession:
             await check_place(service, name, certificate)
 
     async def prove(self, record: AuthorityRecord) -> None:
-        """Upload a CA to every service and prove possession of its key; errors are those of :func:`prove`."""
-
-        async def sign(code: str) -> x509.Certificate:
-            return await self.verification_certificate(record.name, code, cause=record.cause)
-
-        for service in self.services:
-            await prove(service, record.place or record.name, next(all_certificates(record)), sign)
-
-    async def prove_again(self, record: AuthorityRecord, now: datetime) -> None:
-        """Prove possession in every place of a CA, also those of valid former certificates, as :meth:`prove` does.
+        """Upload a CA to every service and prove possession of its key; errors are those of :func:`prove`.
 
         If the CA has ended meanwhile, its places are freed again.
         """
+        await self._prove_in(record, {record.place or record.name: next(all_certificates(record))})
 
+    async def prove_again(self, record: AuthorityRecord, now: datetime) -> None:
+        """Prove possession in every place of a CA, also those of valid former certificates, as :meth:`prove` does."""
+        places = places_of(record).items()
+        await self._prove_in(record, {place: each for place, each in places if each.not_valid_after_utc >= now})
+
+    async def _prove_in(self, record: AuthorityRecord, places: Mapping[str, x509.Certificate]) -> None:
         async def sign(code: str) -> x509.Certificate:
             return await self.verification_certificate(record.name, code, cause=record.cause)
 
         try:
             for service in self.services:
-                for place, certificate in places_of(record).items():
-                    if certificate.not_valid_after_utc >= now:
-                        await prove(service, place, certificate, sign)
+                for place, certificate in places.items():
+                    await prove(service, place, certificate, sign)
         finally:
+            # Who ends the CA after this look frees its places after this proof.
             present = await self.authorities.get(record.name)
             if present.state in OVER:
                 await self.withdraw(present)
