@@ -15,8 +15,8 @@ from azure.iot.device.aio import ProvisioningDeviceClient
 from azure.iot.device.exceptions import ClientError, ServiceError
 
 from shared.adapters.held_files import held
-from shared.errors import Deferred, Rejected
-from shared.ports.registrar import Assignment, AssignmentFailed
+from shared.errors import Deferred
+from shared.ports.registrar import Assignment, AssignmentFailed, RegistrationRefused
 from shared.telemetry import metrics
 from shared.telemetry.spans import SpanKind, span
 
@@ -119,9 +119,10 @@ def _translated(registration_id: str, error: Exception) -> Exception | None:
             retry_after=_OVERTAKEN_RETRY,
         )
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Rejected.because(
+        return RegistrationRefused(
             f"DPS refused to register {registration_id!r} with status {status}: its enrollment group is disabled or "
-            "deleted, the device is shut out by an individual enrollment, or the root is no longer verified there"
+            "deleted, the device is shut out by an individual enrollment, or the root is no longer verified there",
+            status=status,
         )
     return None
 

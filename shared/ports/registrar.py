@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.errors import ServiceFailed
+from shared.errors import Reason, Rejected, ServiceFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,19 @@ class ClientCredentials:
     password: str
 
 
+class RegistrationRefused(Rejected):
+    """DPS refuses a device.
+
+    Args:
+        message: says so.
+        status: of DPS's answer, an HTTP status.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(Reason("", message))
+        self.status = status
+
+
 class AssignmentFailed(ServiceFailed):
     """DPS ended a registration as failed: for instance, the webhook of a custom allocation did not answer."""
 
@@ -45,7 +58,7 @@ class DeviceRegistrar(Protocol):
         """Register a device and wait until a hub is assigned to it.
 
         Raises:
-            Rejected: DPS refuses the device.
+            RegistrationRefused: DPS refuses the device.
             Deferred: DPS is throttling, or still assigning, or another registration of the device has taken this one's
                 place.
             AssignmentFailed: DPS knows the device, and found no hub for it.

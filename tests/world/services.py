@@ -16,10 +16,10 @@ from azure.core.exceptions import ResourceExistsError
 from cryptography import x509
 
 from shared.adapters.dps_service import ProvisioningService
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.pki import names
 from shared.ports.hubs import HubIdentity
-from shared.ports.registrar import Assignment
+from shared.ports.registrar import Assignment, RegistrationRefused
 from shared.rules.etags import ANY_VERSION
 from tests.world.conductor import Conductor
 from tests.world.vault import OWNER
@@ -579,7 +579,7 @@ class Registrar:
         """Register on a device's behalf."""
         assignment = await self.boot(registration_id, x509.load_pem_x509_certificate(credentials.pem))
         if assignment is None:
-            raise Rejected.because(f"DPS refused to register {registration_id!r} with status 401")
+            raise RegistrationRefused(f"DPS refused to register {registration_id!r} with status 401", status=401)
         return assignment
 
 

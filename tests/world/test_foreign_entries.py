@@ -8,6 +8,7 @@ import pytest
 
 from shared.domain.attestations import attestation_of, leaf_attestation
 from shared.pki import names
+from shared.ports.registrar import RegistrationRefused
 from tests.pki.hierarchy import hierarchy
 from tests.world.acts import MESSAGES, ordered
 from tests.world.world import DEVICE
@@ -59,8 +60,7 @@ async def test_an_order_that_fails_by_the_enrollment_that_others_have_made_names
     await let_in(world, attestation)
     await carry_out(world, "order")
     assert await why(world, "o1") == (
-        f"DPS refused to register {DEVICE!r}: the device has an individual enrollment that was not made for this "
-        f"order. It accepts {accepts}, and no certificate that the ledger has. Since the order has failed, the "
+        f"{PLAIN}. The cause: the device has an individual enrollment that was not made for this order. It accepts {accepts}, and no certificate that the ledger has. Since the order has failed, the "
         "enrollment is disabled, and holds the certificate that was issued, which is revoked. Another order takes the "
         "enrollment over and lets the device in"
     )
@@ -73,6 +73,22 @@ async def test_an_order_that_fails_by_the_enrollment_that_others_have_made_names
     assert record is not None
     assert (record.state, entry["provisioningStatus"]) == ("registered", "enabled")
     assert [each.serial_number for each in attestation_of(entry).held] == list(record.in_use)
+
+
+async def test_an_enrollment_that_others_have_made_is_not_the_cause_of_every_refusal() -> None:
+    """DPS would take the certificate, and refuses the request for something else: its words come first."""
+    world = await ordered()
+    await let_in(world, leaf_attestation(names.pem(THEIRS)))
+
+    async def refuse(*_: object) -> Assignment:
+        raise RegistrationRefused("DPS refused it with status 400: the payload is too large", status=400)
+
+    world.registrar.register = refuse  # type: ignore[method-assign, assignment]
+    await carry_out(world, "order")
+    assert (await why(world, "o1")).startswith(
+        "DPS refused it with status 400: the payload is too large. Also, the device has an individual enrollment that "
+        "was not made for this order. It accepts"
+    )
 
 
 async def test_an_order_that_fails_otherwise_names_no_enrollment() -> None:

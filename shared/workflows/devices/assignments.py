@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from shared.domain.attestations import attestation_of
 from shared.domain.words import DeviceState
 from shared.errors import AwaitsDevice, Rejected
-from shared.ports.registrar import Assignment, AssignmentFailed
+from shared.ports.registrar import Assignment, AssignmentFailed, RegistrationRefused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -65,19 +66,22 @@ class Assignments:
         return found
 
     async def _why_refused(self, device: DeviceRecord, refused: Rejected) -> Rejected:
-        """Say why DPS refuses a device of an order, if that is the individual enrollment which others have made for it.
+        """Add to DPS's refusal the individual enrollment that others have made, if it holds no certificate of ours.
 
-        The order fails then, and every door of the device is shut: what becomes of that enrollment is said as well.
+        It is the cause only if DPS did not take the device's certificate, which it says by 401 (azure-iot-sdk-node
+        issue 532: errorCode 401002). The order fails then, and every door of the device is shut: what becomes of that
+        enrollment is said as well.
         """
         entry = await self.provisioning.get_enrollment(device.registration_id)
         present = attestation_of(entry) if entry is not None else None
         if present is None or any(device.find(each.serial_number) for each in present.held):
             return refused
+        is_cause = isinstance(refused, RegistrationRefused) and refused.status == HTTPStatus.UNAUTHORIZED
         return Rejected.because(
-            f"DPS refused to register {device.registration_id!r}: the device has an individual enrollment that was not "
-            f"made for this order. It accepts {present.words}, and no certificate that the ledger has. Since the order "
-            "has failed, the enrollment is disabled, and holds the certificate that was issued, which is revoked. "
-            "Another order takes the enrollment over and lets the device in"
+            f"{refused}. {'The cause: the' if is_cause else 'Also, the'} device has an individual enrollment that was "
+            f"not made for this order. It accepts {present.words}, and no certificate that the ledger has. Since the "
+            "order has failed, the enrollment is disabled, and holds the certificate that was issued, which is "
+            "revoked. Another order takes the enrollment over and lets the device in"
         )
 
     async def _register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:

@@ -17,8 +17,8 @@ from emulator.tests.dps_clients import DpsService
 from emulator.tests.running import RunningEmulator, emulator_in_thread
 from shared.adapters.dps_device import DeviceRegistrar
 from shared.adapters.sdk_errors import is_outage
-from shared.errors import Deferred, Rejected
-from shared.ports.registrar import Assignment, AssignmentFailed, ClientCredentials
+from shared.errors import Deferred
+from shared.ports.registrar import Assignment, AssignmentFailed, ClientCredentials, RegistrationRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +67,9 @@ async def test_a_device_is_registered(emulator: RunningEmulator) -> None:
 
 async def test_a_device_that_no_group_knows_is_rejected(emulator: RunningEmulator) -> None:
     """A 401 is final: the message says what may be the cause."""
-    with pytest.raises(Rejected, match="DPS refused to register 'press-1' with status 401: "):
+    with pytest.raises(RegistrationRefused, match="DPS refused to register 'press-1' with status 401: ") as refused:
         await registrar(emulator).register("press-1", credentials(make("press-1", make("other", ca=True))))
+    assert refused.value.status == 401
 
 
 async def test_a_device_for_which_no_hub_is_found_is_no_wrong_request(emulator: RunningEmulator) -> None:
