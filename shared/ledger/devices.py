@@ -251,6 +251,18 @@ class Devices:
         """Note, before an act is written, that the services will have to follow it: so it can't be forgotten."""
         await self._unsettled.put(record)
 
+    async def announce_unsettled(self, record: UnsettledRecord) -> Versioned[UnsettledRecord] | None:
+        """Do so; give the note if nobody else has one of that generation: then it may be withdrawn."""
+        noted = await self._unsettled.try_insert(record)
+        if noted is None:
+            await self.enter_unsettled(record)  # so that whoever withdraws theirs leaves it
+        return noted
+
+    async def withdraw_unsettled(self, noted: Versioned[UnsettledRecord]) -> None:
+        """Delete a note of an act that was not written; who has noted that generation since keeps theirs."""
+        # It is theirs, then.
+        _ = await self._unsettled_rows.delete_unchanged(*noted.record.key, noted.etag)
+
     async def leave_unsettled(self, record: UnsettledRecord) -> None:
         """Delete the note of a generation that the services follow."""
         await self._unsettled_rows.delete(*record.key)

@@ -49,6 +49,7 @@ ENTRY = ("disable the entry", "put the entry", "delete the entry")
 ACTS = ("revoke", "hold", "delete", "renew", "disable", "enable", "boot", "expire", *ENTRY, "sweep")
 USUAL = {
     ("delete_identity", "revoke"),
+    ("disable_at_hub", "renew"),
     ("register_with_others", ORDER),
     ("give_it_another_certificate", "delete the entry"),
     ("let_another_in", "put the entry"),

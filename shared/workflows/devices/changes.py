@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from shared.domain.certificates import CertificateRecord
     from shared.domain.devices import DeviceRecord
     from shared.domain.requests import RequestRecord
     from shared.ledger.devices import Devices
@@ -32,13 +33,51 @@ def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
     )
 
 
-async def note(
-    devices: Devices, before: DeviceRecord, wanted: DeviceRecord, *, at: datetime, request: RequestRecord | None = None
-) -> None:
-    """See to it, before an act is written, that what it wants of the services is not forgotten."""
-    if wanted.generation != before.generation:
+async def enter(
+    devices: Devices,
+    known: Versioned[DeviceRecord],
+    wanted: DeviceRecord,
+    *,
+    at: datetime,
+    request: RequestRecord | None = None,
+    reserved: CertificateRecord | None = None,
+    signed: CertificateRecord | None = None,
+) -> Versioned[DeviceRecord]:
+    """Write what an act wants of a device, after a note of it: so it is not forgotten.
+
+    Args:
+        devices: all devices.
+        known: the device as it was read.
+        wanted: the device as it is wanted.
+        at: the present time.
+        request: as with :func:`change`.
+        reserved: as with :meth:`Devices.replace`.
+        signed: likewise.
+
+    Raises:
+        Stale: it has changed since it was read.
+    """
+    noted = None
+    if wanted.generation != known.record.generation:
         asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
-        await devices.enter_unsettled(unsettled(wanted, at).changed(**asked))
+        noted = await devices.announce_unsettled(unsettled(wanted, at).changed(**asked))
+    try:
+        return await devices.replace(known, wanted, reserved=reserved, signed=signed)
+    except Stale:
+        if noted is not None:
+            await _withdraw(devices, noted)
+        raise
+
+
+async def _withdraw(devices: Devices, noted: Versioned[UnsettledRecord]) -> None:
+    """Delete the note of an act that others were ahead of, if the services have followed what they wanted.
+
+    Else the timer would have them follow a device in which nothing is to change, and open what somebody has shut past
+    the app.
+    """
+    present = await devices.get(noted.record.registration_id)
+    if present is not None and present.record.converged >= noted.record.generation:
+        await devices.withdraw_unsettled(noted)
 
 
 async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceRecord]:
@@ -83,9 +122,8 @@ async def change(
         wanted = decide(known.record)
         if wanted is known.record:
             return known
-        await note(devices, known.record, wanted, at=at, request=request)
         try:
-            return await devices.replace(known, wanted)
+            return await enter(devices, known, wanted, at=at, request=request)
         except Stale:
             continue
     raise Overtaken(f"{registration_id!r} is being changed by others")

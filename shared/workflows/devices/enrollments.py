@@ -30,7 +30,7 @@ from shared.domain.upkeep import audited
 from shared.domain.wanted import wanted
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed
 from shared.ledger.table import Stale
-from shared.workflows.devices.changes import change, note, unsettled
+from shared.workflows.devices.changes import change, enter, unsettled
 from shared.workflows.devices.entry_acts import Act, change_to
 from shared.workflows.devices.entry_changes import busy, named
 from shared.workflows.entry_certificates import leaves_of
@@ -299,8 +299,7 @@ class IndividualEnrollments:
             after = with_wish(record, act.wish.changed(entry_asked_at=None))
             return (await self.devices.replace(known, after)).record
         after = audited(decided(record, act.change, act.wish), acting.audited())
-        await note(self.devices, record, after, at=self.clock())
-        return (await self.devices.replace(known, after)).record
+        return (await enter(self.devices, known, after, at=self.clock())).record
 
     async def _see_through(self, entered: DeviceRecord, by: str) -> Entry | None:
         """Have DPS follow what was entered, and give its entry then; what it does not take is not wanted any more."""

@@ -32,7 +32,7 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
 from shared.ports.registrar import ClientCredentials
 from shared.workflows.devices.bundles import bundle_name, packed
-from shared.workflows.devices.changes import device_of, note
+from shared.workflows.devices.changes import device_of, enter
 from shared.workflows.devices.wanted_certificates import IssuedCertificate
 from shared.workflows.evidence.entries import entry_of_certificate
 
@@ -214,8 +214,7 @@ class DeviceCertificates:
             if known is None:
                 claimed = await self.devices.insert(wanted, reserved=row)
             else:
-                await note(self.devices, known.record, wanted, at=self.clock())
-                claimed = await self.devices.replace(known, wanted, reserved=row)
+                claimed = await enter(self.devices, known, wanted, at=self.clock(), reserved=row)
         except Stale:
             if not indexed:
                 await self.certificates.leave_in_force(row.issuer, row.serial_number)  # it was not recorded
@@ -315,9 +314,8 @@ class DeviceCertificates:
                 thumbprint=summary.thumbprint,
                 pem=names.pem(bundle.certificate),
             )
-            await note(self.devices, known.record, wanted, at=self.clock())
             try:
-                return await self.devices.replace(known, wanted, signed=signed)
+                return await enter(self.devices, known, wanted, at=self.clock(), signed=signed)
             except Stale:
                 continue
         raise Overtaken(f"{request.registration_id!r} is being changed by others")

@@ -19,7 +19,7 @@ from shared.pki.certificates import issued_by
 from shared.pki.issuer_limits import BACKDATING
 from shared.pki.public_keys import fingerprint, key_of
 from shared.workflows.devices.bundles import bundle_name, summary_of
-from shared.workflows.devices.changes import change, note
+from shared.workflows.devices.changes import change, enter
 from shared.workflows.devices.hub_doors import own_place
 from shared.workflows.devices.own_certificates import own_certificates
 
@@ -151,8 +151,7 @@ class TakingIn:
             wanted = renewed_meanwhile(known.record, held, made, is_used=is_used, at=self.clock())
             entered = wanted.find(serial_number) or held
             row = row.changed(state=entered.state, revoked_at=entered.revoked_at, revocation_reason=entered.reason)
-            await note(self.devices, known.record, wanted, at=self.clock())
-            await self.devices.replace(known, wanted, reserved=row)
+            await enter(self.devices, known, wanted, at=self.clock(), reserved=row)
             return f"{registration_id}: certificate {serial_number}, with which it was renewed, is known again"
         group, told = await self._place(registration_id, issuer)
         place = place or told
