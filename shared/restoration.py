@@ -108,6 +108,7 @@ def restoration_of(services: Services, brought: Brought | None = None, since: da
                 taking_in=taking_in,
                 clock=clock,
             ),
+            known_devices=ledger.devices,
             begin=partial(services.epochs.begin, is_lost=True),
             settings=services.settings,
             clock=clock,

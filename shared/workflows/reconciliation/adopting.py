@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from shared.ledger.authorities import Authorities
     from shared.ledger.certificates import Certificates
+    from shared.ledger.devices import Devices
     from shared.ledger.expiry import ExpiryIndex
     from shared.ledger.groups import Groups
     from shared.ledger.public_keys import PublicKeys
@@ -70,6 +71,7 @@ class Adoption:
 
     Attributes:
         there: what they have.
+        known_devices: those of the ledger, which may have the key of a CA that is found.
         begin: says in the ledger that this was begun, before anything else is entered.
     """
 
@@ -81,6 +83,7 @@ class Adoption:
     blobs: Blobs
     there: FoundAuthorities
     devices: ServiceDevices
+    known_devices: Devices
     begin: Callable[[], Awaitable[object]]
     settings: Settings
     clock: Clock
@@ -184,7 +187,7 @@ class Adoption:
         """
         record, now = self._record(found, others), self.clock()
         named = fingerprint(found.issuer.signing_key.public_key())
-        await claim_key(self.public_keys, self.devices.devices, named, found.name, now)
+        await claim_key(self.public_keys, self.known_devices, named, found.name, now)
         for certificate in all_certificates(record):
             # It is there from a run that broke off.
             _ = await self.certificates.try_add(book_entry(record, certificate, record.signed_by))
