@@ -255,6 +255,11 @@ class AuthorityRecord(Record):
         return self.proof_of_possession is ProofOfPossession.PENDING and self.state not in OVER
 
     @property
+    def ended_unopened(self) -> bool:
+        """Whether it was deleted before it was open: from then on, another act has to come before a deletion."""
+        return self.state is AuthorityState.DELETED and len(self.acts) + (self.change is not None) == 1
+
+    @property
     def missing(self) -> Missing | None:
         """What is to be brought about next; ``None`` if nothing is, or if only its owner can bring it about.
 

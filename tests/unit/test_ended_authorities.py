@@ -214,6 +214,46 @@ async def test_a_ca_that_was_deleted_before_it_was_made_is_not_said_to_be_made()
         await scene.subject.creation.ensure(definition, cause="r1")
 
 
+async def test_a_ca_that_was_deleted_while_it_was_proved_is_not_said_to_be_made() -> None:
+    """Neither by the delivery that proves it nor by the next one of its request; nor was it ever open."""
+    service = Interrupted(kills=False)
+    scene = Scene(verifiers=[service])
+    service.meanwhile = partial(act, scene, "dpsCa", "delete")
+    with pytest.raises(Conflict, match="'dpsCa' is deleted and signs nothing any more"):
+        await scene.root("dpsCa")
+    with pytest.raises(Conflict, match=r"^name: the certificate authority 'dpsCa' was deleted before it was ready; "):
+        await scene.root("dpsCa")
+
+
+async def test_a_ca_that_was_deleted_when_its_proof_was_given_is_not_said_to_be_made() -> None:
+    """The service has taken the proof, and the ledger does not say so yet."""
+
+    class Late(AskingService):
+        async def verify(self, name: str, proof: x509.Certificate, etag: str) -> UploadedAuthority:
+            uploaded = await super().verify(name, proof, etag)
+            await act(scene, name, "delete")
+            self.certificates.setdefault(name, uploaded)
+            return uploaded
+
+        async def delete(self, name: str, _etag: str) -> None:
+            del self.certificates[name]
+
+    service = Late()
+    scene = Scene(verifiers=[service])
+    with pytest.raises(Conflict, match=r"^name: the certificate authority 'dpsCa' was deleted before it was ready; "):
+        await scene.root("dpsCa")
+    assert service.certificates == {}
+
+
+async def test_a_request_for_a_ca_s_own_signing_request_is_done_though_the_ca_is_deleted_since() -> None:
+    """Its owner was given what was asked for."""
+    scene = Scene()
+    first = await scene.subject.creation.ensure(ELSEWHERE, cause="r1")
+    await act(scene, "line", "delete")
+    again = await scene.subject.creation.ensure(ELSEWHERE, cause="r1")
+    assert (again.state, again.signing_request) == (AuthorityState.DELETED, first.signing_request)
+
+
 # --- places at services ---
 
 

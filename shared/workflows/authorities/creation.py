@@ -47,7 +47,7 @@ class AuthorityCreation:
 
         Raises:
             Conflict: the name belongs to a CA of another definition, or to one that is revoked or deleted, unless this
-                request has made it.
+                request has made it; or it was deleted before it was open for use.
             NotFound: its parent does not exist.
             Deferred: another worker is at it.
             LedgerBehind: the ledger is an older one, and may not know who has the name.
@@ -63,7 +63,13 @@ class AuthorityCreation:
         # A request that has been carried out stays so, whatever has become of its CA since.
         if known.record.cause != cause or not (known.record.certificate or known.record.signing_request):
             _check_not_over(known.record)
-        return await self.converger.converge(definition.name)
+        made = await self.converger.converge(definition.name)
+        if made.ended_unopened and made.signing_request is None:  # a request for its owner is all that one gives
+            raise Conflict.because(
+                f"the certificate authority {made.name!r} was deleted before it was ready; choose another name",
+                field="name",
+            )
+        return made
 
     async def check_definition(self, definition: AuthorityDefinition) -> None:
         """See that a CA could be made now, or is made: a request that can't be carried out leaves no trace.
