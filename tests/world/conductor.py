@@ -84,6 +84,7 @@ class Conductor:
         self._waiting: dict[str, deque[asyncio.Future[Go]]] = defaultdict(deque)
         self._permitted: dict[str, float] = defaultdict(float)
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._killed = set[str]()
         self.steps: dict[str, list[str]] = defaultdict(list)
         self.trace = Trace()
 
@@ -101,7 +102,13 @@ class Conductor:
         return Step(self, label, service)
 
     async def permission(self, actor: str) -> Go:
-        """Wait until an actor may take a step; what else it does at the same time gets to its own first."""
+        """Wait until an actor may take a step; what else it does at the same time gets to its own first.
+
+        Raises:
+            CancelledError: it was killed, and what would clean up after it has no effect.
+        """
+        if actor in self._killed:
+            raise asyncio.CancelledError
         if self._permitted[actor] > 0:
             self._permitted[actor] -= 1
             await asyncio.sleep(0)
@@ -180,6 +187,7 @@ class Conductor:
         task = self._tasks.get(actor)
         if task is None:
             return
+        self._killed.add(actor)
         self._waiting[actor].clear()
         task.cancel()
         await asyncio.wait([task])
