@@ -123,8 +123,6 @@ class Change(Part):
         if_none_match: the ETag that it is expected not to have.
         parent: name of the CA that the issuing CA is made under; ``None`` if it is there.
         custody: where its key is to be, likewise.
-        makes: whether DPS had no entry, so that one is made for it: it goes if this is refused.
-        refused: whether DPS is not to follow after all: it is withdrawn when DPS does not have what was made for it.
         overtaken: whether what was asked for later is done, so that there is nothing to do.
         actor: who asked.
     """
@@ -143,8 +141,6 @@ class Change(Part):
     if_none_match: str | None = None
     parent: str | None = None
     custody: KeyCustody | None = None
-    makes: bool = False
-    refused: bool = False
     overtaken: bool = False
     actor: Actor | None = None
 
@@ -152,11 +148,6 @@ class Change(Part):
     def only_told(self) -> bool:
         """Whether there is nothing to do for it, but to tell it."""
         return self.overtaken or self.action is ChangeAction.ROLL
-
-    @property
-    def may_make(self) -> bool:
-        """Whether an entry is made for it if DPS has none."""
-        return not self.only_told and (self.restores or self.action is ChangeAction.CREATE)
 
 
 class GroupRecord(Record):
@@ -265,13 +256,7 @@ class GroupRecord(Record):
         state = GroupState.DELETED if self.state is GroupState.REQUESTED else self.state
         return self.changed(change=None, state=state)
 
-    def refusing_change(self) -> Self:
-        """Give the record when DPS can't follow its change: what was made for that is to go first."""
-        if self.change is None or not self.change.makes:
-            return self.withdrawn()
-        return self.changed(change=self.change.changed(refused=True))
-
-    def refusing_rollover(self) -> Self:
+    def refusing(self) -> Self:
         """Give the record when the next CA can't take over: DPS is to hold it no more."""
         return self.changed(rollover=self.rollover and self.rollover.changed(refused=True))
 

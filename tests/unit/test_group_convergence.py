@@ -13,11 +13,14 @@ from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
 from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
 from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.workflows.authorities.keys import AuthorityKeys
 from tests.unit.fakes import Killed, Trap
 from tests.unit.groups import GroupScene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from shared.domain.authorities import AuthorityRecord
 
 
 def told(scene: GroupScene) -> list[str]:
@@ -454,83 +457,6 @@ async def test_a_group_that_is_not_known_is_not_brought_about() -> None:
         await scene.converger.settle("no")
 
 
-async def killed_with_the_entry_made(scene: GroupScene, action: str, **fields: Any) -> None:
-    """Have a request break off when DPS has the entry, and the ledger does not say so."""
-    scene.provisioning.step = Trap(1).step
-    with pytest.raises(Killed):
-        await scene.ask(action, **fields)
-    scene.provisioning.step = lambda: None
-
-
-async def test_a_group_that_is_refused_leaves_no_entry_of_a_worker_that_was_killed() -> None:
-    """That it was made for the group is in the record."""
-    scene = await GroupScene().set_up()
-    await scene.issuing("line", "dpsCa")
-    await killed_with_the_entry_made(scene, "create", issuer="line")
-    await other_group(scene, "line")
-    await carried_on(scene, "create", issuer="line")
-    assert ((await scene.record()).state, scene.provisioning.groups) == (GroupState.DELETED, {})
-
-
-async def test_a_group_that_is_refused_leaves_no_entry_that_was_written_since_it_was_made() -> None:
-    """By another worker, or in the portal: who refuses the group deletes the entry as it reads it."""
-    scene = await GroupScene().set_up()
-    await scene.issuing("line", "dpsCa")
-
-    async def written_and_the_other_one_entered() -> None:
-        entry = scene.provisioning.groups["g"]
-        await scene.provisioning.put_group({**entry, "allocationPolicy": "static"}, etag=entry["etag"])
-        await other_group(scene, "line")
-
-    meanwhile(scene, "put_group", written_and_the_other_one_entered, before=False)
-    with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
-        await scene.ask("create", issuer="line")
-    assert ((await scene.record()).state, scene.provisioning.groups) == (GroupState.DELETED, {})
-
-
-async def test_a_refused_group_whose_worker_is_killed_before_its_entry_goes_is_taken_back_by_the_timer() -> None:
-    """That it is refused was entered before."""
-    scene = await GroupScene().set_up()
-    await scene.issuing("line", "dpsCa")
-    await killed_with_the_entry_made(scene, "create", issuer="line")
-    await other_group(scene, "line")
-    scene.group_rows.step = Trap(1).step
-    with pytest.raises(Killed):
-        await scene.converger.settle("g")
-    scene.group_rows.step = lambda: None
-    assert scene.accepted() == ["line"]
-    assert await scene.converger.sweep(older_than=timedelta()) == 1
-    assert ((await scene.record()).state, scene.provisioning.groups) == (GroupState.DELETED, {})
-
-
-async def test_a_group_that_is_refused_for_what_others_made_meanwhile_leaves_that() -> None:
-    """Their group has other CAs: it is not the one that was to be made."""
-    scene = await GroupScene().set_up()
-    for name in ("line", "theirs"):
-        await scene.issuing(name, "dpsCa")
-    await scene.ask("create", "h", issuer="theirs")
-
-    async def made_by_others() -> None:
-        await scene.provisioning.put_group({**scene.provisioning.groups["h"], "enrollmentGroupId": "g"}, etag=None)
-
-    meanwhile(scene, "put_group", made_by_others)
-    with pytest.raises(Conflict, match="the DPS has an enrollment group 'g' that this app did not make"):
-        await scene.ask("create", issuer="line")
-    assert ((await scene.record()).state, scene.accepted()) == (GroupState.DELETED, ["theirs"])
-
-
-async def test_an_entry_that_was_made_by_a_worker_that_was_killed_is_not_what_its_request_found() -> None:
-    """It was to be made only, and that is done; nothing of it changes, and it keeps its ETag."""
-    scene = await GroupScene().set_up()
-    await scene.ask("create")
-    scene.provisioning.groups.clear()
-    scene.now += timedelta(seconds=2)
-    await killed_with_the_entry_made(scene, "put", ifNoneMatch="*")
-    etag = scene.provisioning.groups["g"]["etag"]
-    assert await scene.converger.sweep(older_than=timedelta()) == 1
-    assert (scene.provisioning.groups["g"]["etag"], told(scene)) == (etag, ["create", "update"])
-
-
 # --- CAs that end meanwhile ---
 
 
@@ -736,6 +662,41 @@ async def test_a_roll_that_another_worker_refuses_does_not_come_into_dps_late() 
     meanwhile(scene, "put_group", refused)
     with pytest.raises(Conflict):
         await scene.ask("roll", issuer="line")
+    assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Deferred("the vault throttles", retry_after=timedelta(seconds=30)), RuntimeError("the key is disabled")],
+    ids=["throttled", "disabled"],
+)
+async def test_the_ca_of_a_refused_roll_leaves_dps_whatever_the_vault_says_of_its_key(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Its certificate is all that is needed. A worker that has not used the CA yet would have to open its key."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+
+    async def overtaken_and_to_be_killed() -> None:
+        await other_group(scene, "line")
+        await killed_after_deciding(scene, "disable")
+        scene.group_rows.step = Trap(2).step  # when the disable is done, and the roll refused
+
+    meanwhile(scene, "put_group", overtaken_and_to_be_killed, before=False)
+    with pytest.raises(Killed):
+        await scene.ask("roll", issuer="line")
+    scene.group_rows.step = lambda: None
+    opened = AuthorityKeys.open
+
+    async def open_key(self: AuthorityKeys, record: AuthorityRecord) -> Any:
+        if record.name == "line":
+            raise error
+        return await opened(self, record)
+
+    monkeypatch.setattr(AuthorityKeys, "open", open_key)
+    scene.now += timedelta(minutes=1)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
     assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
 
 

@@ -136,7 +136,7 @@ async def test_what_comes_twice_is_done_once_though_it_was_killed_anywhere() -> 
         record = await scene.record()
         assert (record.state, record.issuer, record.change) == (GroupState.ENABLED, "g-ca1", None)
         assert set(told(scene)) == {("create", False)}
-    assert after == 7, "claim, the CA's event, note, entry in DPS, ledger, event: six steps, and then none is left"
+    assert after == 6, "claim, the CA's event, entry in DPS, ledger, event: five steps, and then none is left"
 
 
 async def test_a_deletion_that_comes_twice_ends_well() -> None:

@@ -73,6 +73,7 @@ class FakeAuthorities:
             kind=CertificateKind.INTERMEDIATE,
             path_length=0,
             custody=KeyCustody.VAULT,
+            certificate=names.pem(authority(name).certificate) if name in self.made else None,
             state=self.ended.get(name, AuthorityState.ACTIVE),
         )
 

@@ -59,11 +59,12 @@ class Proof(GroupProof):
     async def entered_between(self, scene: TwoGroups, act: str, other: str, third: str | None) -> None:
         """Have an act that is judged already entered at each step of another one, and then a third one carried out.
 
-        The first one goes on to its end; ``PROVE=1`` also has it killed before each of its further steps.
+        The first one goes on to its end. ``PROVE=1`` also has a roll killed before each of its further steps. A group
+        that is refused keeps the entry of a worker that was killed: it is a finding, as decision 0008 says.
         """
         judged = await self._judged(scene, other)
         for step in range(await self.length(scene, act) + 1):
-            further = 0 if DEEPER else _ALL
+            further = 0 if DEEPER and act == ROLL else _ALL
             while True:
                 world = self._copied(scene)
                 what = f"{other} and {third} after {step} steps of {act}, which then takes at most {further} more"

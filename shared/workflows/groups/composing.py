@@ -6,13 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.attestations import reference_attestation, same_attestation, x509_attestation
+from shared.domain.attestations import reference_attestation, x509_attestation
 from shared.domain.authority_acts import check_signs
 from shared.domain.entries import group_entry, with_values
 from shared.domain.groups import GroupState
 from shared.domain.words import CertificateKind
 from shared.errors import Deferred, NotFound
-from shared.workflows.authorities.records import AuthorityDefinition
+from shared.workflows.authorities.records import AuthorityDefinition, certificates_of
 from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.sharing import check_free
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.attestations import Entry
-    from shared.domain.groups import Change, GroupRecord, Rollover
+    from shared.domain.groups import CaReferences, Change, GroupRecord, Rollover
     from shared.domain.words import KeyCustody
     from shared.ledger.groups import Groups
     from shared.workflows.authorities.creation import AuthorityCreation
@@ -67,30 +67,20 @@ class GroupEntries:
             Rejected: its CA can't be made.
             Deferred: its CA is not ready yet.
         """
-        group_id = record.enrollment_group
+        group_id, references = record.enrollment_group, change.ca_references or record.ca_references
         await self.check_issuer(record, change)
         if record.state is GroupState.REQUESTED:
             await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
-            body = group_entry(group_id, await self._attestation(record, change))
+            body = group_entry(group_id, await self._attestation(references, change.issuer))
         else:
-            body = group_entry(group_id, await self._attestation(record, change), record.state.value)
+            signing = filter(None, (record.previous_issuer, record.issuer))
+            body = group_entry(group_id, await self._attestation(references, *signing), record.state.value)
             body |= record.entry_settings or {}
         return with_values(body, change.settings)
 
-    async def is_made(self, record: GroupRecord, change: Change, entry: Entry) -> bool:
-        """Tell whether an entry is the one that was made for a change: whatever was set since, it accepts the same."""
-        try:
-            attestation = await self._attestation(record, change)
-        except (NotFound, Deferred):  # without its CA nothing was made
-            return False
-        return same_attestation(entry, {"attestation": attestation})
-
-    async def _attestation(self, record: GroupRecord, change: Change) -> Entry:
-        references = change.ca_references or record.ca_references
+    async def _attestation(self, references: CaReferences | None, *signing: str) -> Entry:
         if references is not None:
             return reference_attestation(references.primary, references.secondary)
-        is_new = record.state is GroupState.REQUESTED
-        signing = (change.issuer,) if is_new else filter(None, (record.previous_issuer, record.issuer))
         return x509_attestation(*[(await self.authorities.load(name)).certificate for name in signing])
 
     # --- the CAs of a rollover ---
@@ -111,6 +101,14 @@ class GroupEntries:
         """Give those of the CA that is leaving and of the next one."""
         source, target = await self.authorities.load(rollover.source), await self.authorities.load(rollover.target)
         return source.certificate, target.certificate
+
+    async def made_certificates(self, rollover: Rollover) -> tuple[x509.Certificate, x509.Certificate] | None:
+        """Give them from the records of both, whatever has become of their keys; ``None`` if one was not made."""
+        with suppress(NotFound):
+            source, target = await self.authorities.get(rollover.source), await self.authorities.get(rollover.target)
+            if source.certificate is not None and target.certificate is not None:
+                return certificates_of(source.certificate)[0], certificates_of(target.certificate)[0]
+        return None
 
     async def _make_authority(
         self, group_id: str, name: str, parent: str | None, custody: KeyCustody | None, *, cause: str

@@ -8,15 +8,16 @@ delivery, the next request about the group, or a timer.
 replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
 What need not be written is read once more after the record was.
 An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
-meanwhile, the entry is taken back. What DPS can't follow is withdrawn, as if nobody had asked for it. So is what would
-let devices in by a CA that has ended since it was decided. If DPS may have followed already, it is entered as refused
-first: whoever comes then has DPS give up the CA of a rollover, or an entry that was made, before that is withdrawn.
+meanwhile, or another one wants its CA as well, the entry is taken back. What DPS can't follow is withdrawn, as if
+nobody had asked for it. So is what would let devices in by a CA that has ended since it was decided. A rollover is
+entered as refused first: DPS may hold its CA already, and follows that before the rollover is withdrawn.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.acting import acting
@@ -31,7 +32,7 @@ from shared.domain.entries import (
 )
 from shared.domain.group_signers import with_next, without_next, without_previous
 from shared.domain.groups import STATUS, ChangeAction, GroupRecord, GroupState
-from shared.errors import Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
 from shared.workflows.groups.authorities import check_none_over
@@ -81,26 +82,23 @@ class GroupConverger:
             LedgerBehind: the ledger is an older one.
         """
         made: str | None = None
-        refusal: Rejected | None = None
         for _ in range(_ROUNDS):
             entry = await self.provisioning.get_group(group_id)
             known = await self._known(group_id)
             change = known.record.change
             if made is not None and known.record.state is GroupState.DELETED:
                 await self._take_back(group_id, made)
-            if change is None or (refusal is not None and not change.refused):
-                if refusal is not None:
-                    raise refusal
+            if change is None:
                 return known.record
             if change.action not in SHUTTING:
                 await self.authorities.check_ledger()
             try:
-                # Kept when a round is overtaken: whoever made it too late is the only one that knows of it.
-                made = await self._round(known, entry, self._change, GroupRecord.refusing_change) or made
-            except Rejected as rejection:
-                if change.refused or not change.makes:
-                    raise
-                refusal = rejection
+                # Kept when a round is overtaken: whoever withdraws the change does not know whose it is.
+                made = await self._round(known, entry, partial(self._change, made=made), GroupRecord.withdrawn) or made
+            except Rejected:
+                if made is not None:
+                    await self._take_back(group_id, made)
+                raise
         raise busy(group_id)
 
     @step("prepare rollover", "device_factory.enrollment_group")
@@ -130,7 +128,7 @@ class GroupConverger:
                 await self.settle(group_id)
                 continue
             try:
-                await self._round(known, entry, self._roll, GroupRecord.refusing_rollover)
+                await self._round(known, entry, self._roll, GroupRecord.refusing)
             except Rejected as rejection:
                 if rollover.refused:
                     raise  # DPS holds the CA still: whoever comes next tries again
@@ -198,37 +196,30 @@ class GroupConverger:
     async def _made(self, record: GroupRecord, entry: Entry | None) -> str | None:
         """Make the entry of a group, if its change wants one that DPS does not have."""
         change = record.change
-        if entry is not None or change is None or change.refused or not change.makes:
+        if entry is not None or change is None or change.only_told:
             return None
-        made = await self.provisioning.put_group(await self._new_entry(record, change), etag=None)
-        return str(made["etag"])
-
-    async def _new_entry(self, record: GroupRecord, change: Change) -> Entry:
+        if not change.restores and change.action is not ChangeAction.CREATE:
+            return None
         check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
         wanted = await self.entries.new_entry(record, change)
         await self.entries.check_signers(record, change)
-        return wanted
+        made = await self.provisioning.put_group(wanted, etag=None)
+        return str(made["etag"])
 
-    async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
+    async def _change(self, record: GroupRecord, entry: Entry | None, *, made: str | None) -> GroupRecord:
         change, written = record.change, None
         if change is not None:
-            if change.refused:
-                await self._unmake(record, change, entry)
-                return record.withdrawn()
-            if entry is None and change.may_make:
-                await self._new_entry(record, change)  # what can be refused is, before anybody makes it
-                return record.changed(change=change.changed(makes=True))
             if not change.only_told:
-                written = await self._enter(record, change, entry)
+                written = await self._enter(record, change, entry, made)
             await self._tell(record.enrollment_group, change)
         settings = settings_after(record.entry_settings, change, written) if change and written else None
         return record.followed(self.clock(), settings)
 
-    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
+    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None, made: str | None) -> Entry | None:
         """Have DPS follow a change of a group whose entry it has, and give that as it is then.
 
-        What a new group takes over is written in any case, unless it was made for it: whoever has read the group as
-        deleted, or not at all, may be about to delete or disable that entry as it was.
+        What a new group takes over is written in any case, unless this worker has made it (``made`` is its ETag then):
+        whoever has read the group as deleted, or not at all, may be about to delete or disable that entry as it was.
         """
         if change.action is ChangeAction.DELETE:
             await self._delete(record.enrollment_group, change, entry)
@@ -237,13 +228,13 @@ class GroupConverger:
             raise gone(record.enrollment_group)
         if change.action is ChangeAction.CREATE:
             wanted = taken_over(entry, await self.entries.new_entry(record, change))
-            if not change.makes:
+            if entry["etag"] != made:
                 return await self.provisioning.put_group(wanted, etag=entry["etag"])
         elif change.action is ChangeAction.RETIRE and record.rollover is not None:
             wanted = without_previous(entry, *await self.entries.certificates(record.rollover))
         else:
             await self.entries.check_issuer(record, change)
-            if not change.makes:
+            if entry["etag"] != made:
                 check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
             if entry.get(STATUS) == "disabled" and wanted.get(STATUS) != "disabled":
@@ -275,16 +266,9 @@ class GroupConverger:
             raise Stale(group_id)
 
     async def _take_back(self, group_id: str, etag: str) -> None:
-        """Delete the entry of a group that was deleted while this worker was about to make it."""
+        """Delete the entry of a group that was deleted, or refused, while this worker was about to make it."""
         with suppress(PreconditionFailed):  # somebody else has changed it since, and answers for it
             await self.provisioning.delete_group(group_id, etag=etag)
-
-    async def _unmake(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
-        """Delete the entry that was made for a change which is refused, whoever has made it, and written it since."""
-        if entry is None or not await self.entries.is_made(record, change, entry):
-            await self._check_unchanged(record.enrollment_group, entry)
-            return
-        await self.provisioning.delete_group(record.enrollment_group, etag=entry["etag"])
 
     # --- a rollover ---
 
@@ -314,9 +298,8 @@ class GroupConverger:
         if entry is None:
             await self._check_unchanged(group_id, entry)
             return
-        wanted = entry
-        with suppress(NotFound, Deferred):  # it was not made, so nobody has put it there
-            wanted = without_next(entry, *await self.entries.certificates(rollover))
+        made = await self.entries.made_certificates(rollover)
+        wanted = entry if made is None else without_next(entry, *made)  # what was not made nobody has put there
         try:
             await self.provisioning.put_group(wanted, etag=entry["etag"])
         except Rejected:
