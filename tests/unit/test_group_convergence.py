@@ -721,6 +721,8 @@ async def test_a_roll_stays_refused_until_dps_holds_its_ca_no_more() -> None:
     with pytest.raises(Rejected, match="DPS takes no such group"):
         await scene.ask("roll", issuer="line")
     assert scene.accepted() == ["g-ca1", "line"]
+    with pytest.raises(Conflict, match="the last roll of 'g' was refused, and DPS may still accept its CA 'line'"):
+        await scene.ask("roll", request_id="another")
     scene.provisioning.put_group = put_group  # type: ignore[method-assign]
     await scene.converger.prepare("g")
     assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])

@@ -193,6 +193,12 @@ class GroupChecks:
         """See that the CA which has taken over was revoked: all its devices are shut out, and it need not stay."""
         if rolling.state is RolloverState.ROLLING and (await self.authorities.get(rolling.target)).state in OVER:
             return
+        if rolling.refused:
+            raise Conflict.because(
+                f"the last roll of {group_id!r} was refused, and DPS may still accept its CA {rolling.target!r}; the "
+                "app is taking it out: roll again when `rollover` of the group does not name it any more",
+                field="action",
+            )
         raise Conflict.because(
             f"a rollover of {group_id!r} from {rolling.source!r} to {rolling.target!r} is under way since "
             f"{rolling.started_at:%Y-%m-%d %H:%M} UTC, and DPS holds two issuing CAs of a group at a time; roll "
