@@ -624,8 +624,8 @@ async def test_the_replacement_of_a_revoked_ca_that_is_refused_when_dps_holds_it
     assert scene.accepted() == ["g-ca1", "g-ca4"]
 
 
-async def test_a_refused_roll_that_is_killed_before_dps_follows_is_taken_back_by_the_timer() -> None:
-    """That it is refused was entered before; its message is then told why."""
+async def killed_when_its_roll_was_refused() -> GroupScene:
+    """Give a group whose roll to another group's CA is entered as refused; DPS holds that CA."""
     scene = await GroupScene().set_up()
     await scene.ask("create")
     await scene.issuing("line", "dpsCa")
@@ -639,6 +639,12 @@ async def test_a_refused_roll_that_is_killed_before_dps_follows_is_taken_back_by
     with pytest.raises(Killed):
         await scene.ask("roll", issuer="line")
     scene.group_rows.step = lambda: None
+    return scene
+
+
+async def test_a_refused_roll_that_is_killed_before_dps_follows_is_taken_back_by_the_timer() -> None:
+    """That it is refused was entered before; its message is then told why."""
+    scene = await killed_when_its_roll_was_refused()
     assert scene.accepted() == ["g-ca1", "line"]
     scene.now += timedelta(minutes=1)
     assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
@@ -665,6 +671,18 @@ async def test_a_roll_that_another_worker_refuses_does_not_come_into_dps_late() 
     assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
 
 
+def have_the_vault_say(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
+    """Have nobody open the key of a CA."""
+    opened = AuthorityKeys.open
+
+    async def open_key(self: AuthorityKeys, record: AuthorityRecord) -> Any:
+        if record.name == name:
+            raise error
+        return await opened(self, record)
+
+    monkeypatch.setattr(AuthorityKeys, "open", open_key)
+
+
 @pytest.mark.parametrize(
     "error",
     [Deferred("the vault throttles", retry_after=timedelta(seconds=30)), RuntimeError("the key is disabled")],
@@ -674,30 +692,24 @@ async def test_the_ca_of_a_refused_roll_leaves_dps_whatever_the_vault_says_of_it
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """Its certificate is all that is needed. A worker that has not used the CA yet would have to open its key."""
-    scene = await GroupScene().set_up()
-    await scene.ask("create")
-    await scene.issuing("line", "dpsCa")
-
-    async def overtaken_and_to_be_killed() -> None:
-        await other_group(scene, "line")
-        await killed_after_deciding(scene, "disable")
-        scene.group_rows.step = Trap(2).step  # when the disable is done, and the roll refused
-
-    meanwhile(scene, "put_group", overtaken_and_to_be_killed, before=False)
-    with pytest.raises(Killed):
-        await scene.ask("roll", issuer="line")
-    scene.group_rows.step = lambda: None
-    opened = AuthorityKeys.open
-
-    async def open_key(self: AuthorityKeys, record: AuthorityRecord) -> Any:
-        if record.name == "line":
-            raise error
-        return await opened(self, record)
-
-    monkeypatch.setattr(AuthorityKeys, "open", open_key)
+    scene = await killed_when_its_roll_was_refused()
+    have_the_vault_say(monkeypatch, "line", error)
     scene.now += timedelta(minutes=1)
     assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
     assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
+
+
+async def test_a_revoked_ca_whose_key_is_disabled_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever revokes a CA since others have its key disables that key, too; its certificate is all that is needed."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create")
+    await scene.ask("roll", issuer="line")
+    await ended(scene, "revoke")
+    have_the_vault_say(monkeypatch, "line", RuntimeError("the key is disabled"))
+    scene.now += timedelta(hours=2)  # what this worker has loaded is not used any more
+    await scene.ask("roll", request_id="again")
+    assert (scene.accepted()[0], "line" in scene.accepted(), len(scene.accepted())) == ("g-ca1", False, 2)
 
 
 async def test_a_roll_stays_refused_until_dps_holds_its_ca_no_more() -> None:

@@ -73,7 +73,6 @@ class FakeAuthorities:
             kind=CertificateKind.INTERMEDIATE,
             path_length=0,
             custody=KeyCustody.VAULT,
-            certificate=names.pem(authority(name).certificate) if name in self.made else None,
             state=self.ended.get(name, AuthorityState.ACTIVE),
         )
 
@@ -92,6 +91,9 @@ class FakeAuthorities:
     async def load(self, name: str) -> Issuer:
         assert name in self.made, f"{name} is used before it is made"
         return authority(name)
+
+    async def certificate(self, name: str) -> x509.Certificate:
+        return (await self.load(name)).certificate
 
 
 @dataclass

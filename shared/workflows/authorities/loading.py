@@ -91,6 +91,15 @@ class CertificateAuthorities:
         """
         return (await self.loaded(name)).issuer
 
+    async def certificate(self, name: str) -> x509.Certificate:
+        """Give a CA's certificate, whatever has become of its key; errors are those of :meth:`load`."""
+        return _certificate_of(await self.get(name))
+
+    async def chain(self, name: str) -> tuple[x509.Certificate, ...]:
+        """Give it with those above it up to its root, likewise."""
+        record = await self.get(name)
+        return _chain_of(record, await self.chain(record.parent) if record.parent else ())
+
     async def loaded(self, name: str) -> LoadedAuthority:
         """Give a CA for signing, and what DPS knows of its chain; errors are those of :meth:`load`."""
         if self._is_stale(name):
@@ -132,19 +141,11 @@ class CertificateAuthorities:
 
     async def _load(self, name: str) -> LoadedAuthority:
         record = await self.get(name)
-        if record.state is AuthorityState.AWAITING_CERTIFICATE:
-            raise Deferred(
-                f"the certificate authority {name!r} waits for its certificate: have its signing request signed, and "
-                "install the certificate",
-                retry_after=_AWAITED,
-            )
-        if record.certificate is None:
-            raise being_made(name)
-        certificate = next(all_certificates(record))
+        certificate = _certificate_of(record)
         key = await self.keys.open(record)
         parent = await self.loaded(record.parent) if record.parent else None
-        above = (*certificates_of(record.certificates_above), *(parent.issuer.chain if parent else ()))
-        issuer = Issuer(certificate=certificate, signing_key=key, chain=(certificate, *above))
+        chain = _chain_of(record, parent.issuer.chain if parent else ())
+        issuer = Issuer(certificate=certificate, signing_key=key, chain=chain)
         anchor, anchor_name = (parent.anchor, parent.anchor_name) if parent else (certificate, name)
         return LoadedAuthority(
             name=name,
@@ -208,7 +209,7 @@ class CertificateAuthorities:
             NotFound: the CA does not exist.
             Deferred: it is being made, or waits for its certificate.
         """
-        return await signer_of((await self.load(name)).chain, self.records)
+        return await signer_of(await self.chain(name), self.records)
 
     def distribution_points(self, authority: LoadedAuthority) -> DistributionPoints:
         """Give the URLs that go into certificates signed by a CA: its certificate, its CRL and its OCSP responder."""
@@ -220,6 +221,22 @@ class CertificateAuthorities:
             ca_issuers_url=f"{base}/api/ca/{name}.cer",
             ocsp_url=f"{base}/api/ocsp/{name}",
         )
+
+
+def _certificate_of(record: AuthorityRecord) -> x509.Certificate:
+    if record.state is AuthorityState.AWAITING_CERTIFICATE:
+        raise Deferred(
+            f"the certificate authority {record.name!r} waits for its certificate: have its signing request signed, "
+            "and install the certificate",
+            retry_after=_AWAITED,
+        )
+    if record.certificate is None:
+        raise being_made(record.name)
+    return next(all_certificates(record))
+
+
+def _chain_of(record: AuthorityRecord, above: tuple[x509.Certificate, ...]) -> tuple[x509.Certificate, ...]:
+    return (_certificate_of(record), *certificates_of(record.certificates_above), *above)
 
 
 def being_made(name: str) -> Deferred:

@@ -176,8 +176,8 @@ class GroupChecks:
         entry = await read_entry(self.provisioning, group_id)
         check_etag(named(group_id), entry["etag"], request.if_match)
         if rolling is not None:
-            source, target = await self.authorities.load(rolling.source), await self.authorities.load(rolling.target)
-            check_place(entry, source.certificate, target.certificate)
+            source, target = [await self.authorities.certificate(each) for each in (rolling.source, rolling.target)]
+            check_place(entry, source, target)
             if request.issuer == rolling.source:
                 raise Conflict.because(
                     f"{rolling.source!r} is leaving the group {group_id!r}; name another, or none to have one made",

@@ -11,8 +11,8 @@ from shared.domain.authority_acts import check_signs
 from shared.domain.entries import group_entry, with_values
 from shared.domain.groups import GroupState
 from shared.domain.words import CertificateKind
-from shared.errors import Deferred, NotFound
-from shared.workflows.authorities.records import AuthorityDefinition, certificates_of
+from shared.errors import Deferred
+from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.sharing import check_free
 
@@ -98,17 +98,9 @@ class GroupEntries:
         await self._make_authority(group_id, rollover.target, rollover.parent, rollover.custody, cause=rollover.request)
 
     async def certificates(self, rollover: Rollover) -> tuple[x509.Certificate, x509.Certificate]:
-        """Give those of the CA that is leaving and of the next one."""
-        source, target = await self.authorities.load(rollover.source), await self.authorities.load(rollover.target)
-        return source.certificate, target.certificate
-
-    async def made_certificates(self, rollover: Rollover) -> tuple[x509.Certificate, x509.Certificate] | None:
-        """Give them from the records of both, whatever has become of their keys; ``None`` if one was not made."""
-        with suppress(NotFound):
-            source, target = await self.authorities.get(rollover.source), await self.authorities.get(rollover.target)
-            if source.certificate is not None and target.certificate is not None:
-                return certificates_of(source.certificate)[0], certificates_of(target.certificate)[0]
-        return None
+        """Give those of the CA that is leaving, whose key is not needed any more, and of the next one."""
+        source, target = rollover.source, rollover.target
+        return await self.authorities.certificate(source), (await self.authorities.load(target)).certificate
 
     async def _make_authority(
         self, group_id: str, name: str, parent: str | None, custody: KeyCustody | None, *, cause: str

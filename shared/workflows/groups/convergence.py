@@ -32,7 +32,7 @@ from shared.domain.entries import (
 )
 from shared.domain.group_signers import with_next, without_next, without_previous
 from shared.domain.groups import STATUS, ChangeAction, GroupRecord, GroupState
-from shared.errors import PreconditionFailed, Rejected
+from shared.errors import Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
 from shared.telemetry.spans import step
 from shared.workflows.groups.authorities import check_none_over
@@ -283,7 +283,7 @@ class GroupConverger:
         if entry is None:
             raise gone(record.enrollment_group)
         replaces = rollover.replaces
-        revoked = (await self.authorities.load(replaces.target)).certificate if replaces is not None else None
+        revoked = await self.authorities.certificate(replaces.target) if replaces is not None else None
         wanted = with_next(entry, *await self.entries.certificates(rollover), revoked=revoked)
         if wanted != entry:  # else DPS has it already, and the group is one of its groups
             check_signs(await self.authorities.get(rollover.target))
@@ -298,8 +298,10 @@ class GroupConverger:
         if entry is None:
             await self._check_unchanged(group_id, entry)
             return
-        made = await self.entries.made_certificates(rollover)
-        wanted = entry if made is None else without_next(entry, *made)  # what was not made nobody has put there
+        wanted = entry
+        with suppress(NotFound, Deferred):  # one that was not made nobody has put there
+            source, target = [await self.authorities.certificate(each) for each in (rollover.source, rollover.target)]
+            wanted = without_next(entry, source, target)
         try:
             await self.provisioning.put_group(wanted, etag=entry["etag"])
         except Rejected:
