@@ -252,7 +252,7 @@ class Devices:
         await self._unsettled.put(record)
 
     async def announce_unsettled(self, record: UnsettledRecord) -> Versioned[UnsettledRecord] | None:
-        """Do so; give the note if nobody else has one of that generation: then it may be withdrawn."""
+        """Note it likewise; give the note if nobody else has one of that generation: then it may be withdrawn."""
         noted = await self._unsettled.try_insert(record)
         if noted is None:
             await self.enter_unsettled(record)  # so that whoever withdraws theirs leaves it

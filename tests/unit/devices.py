@@ -7,6 +7,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cryptography import x509
 
 from shared.contracts.devices import RenewalRequest, RevocationAction, RevocationRequest
@@ -511,6 +512,20 @@ async def registered(**fields: Any) -> DeviceScene:
     """Give a scene with the device ``press`` in its hub."""
     scene = await DeviceScene().set_up()
     await scene.order(**fields)
+    return scene
+
+
+async def renewed_from(key: PrivateKey) -> DeviceScene:
+    """Give a device that had a certificate with a key (1), and has renewed it with another key of its own (2)."""
+    scene = await DeviceScene().set_up()
+    with pytest.raises(Deferred):
+        await scene.order(csr=csr(key=key))
+    scene.boot(await scene.certificate(1))
+    await scene.deliver()
+    another = csr()
+    await scene.renewing("first", csr=another)
+    scene.boot(await scene.certificate(2))
+    await scene.renew("first", csr=another)
     return scene
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography import x509
 
-from shared.errors import Rejected
 from shared.pki import names
-from shared.ports.registrar import Assignment
+from shared.ports.registrar import Assignment, RegistrationRefused
 from shared.threads import ThreadPool
 from tests.world.services import Hubs, Provisioning
 from tests.world.storage import Blobs, Queues, Table
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from shared.errors import Rejected
     from shared.ports.blobs import StoredBlob
     from shared.ports.hubs import HubIdentity
     from shared.ports.registrar import ClientCredentials
@@ -311,7 +311,7 @@ class FakeRegistrar:
     hubs: FakeHubs
     hub: str = "hub-1"
     sha1: bool = False
-    refusal: Rejected | None = None
+    refusal: RegistrationRefused | None = None
 
     async def register(self, registration_id: str, credentials: ClientCredentials) -> Assignment:
         if self.refusal is not None:
@@ -322,10 +322,10 @@ class FakeRegistrar:
         """Register as a device with this certificate does.
 
         Raises:
-            Rejected: DPS refuses it.
+            RegistrationRefused: DPS refuses it.
         """
         if not self.provisioning.admits(registration_id, certificate):
-            raise Rejected.because(f"DPS refuses {registration_id!r}: unauthorized (401)")
+            raise RegistrationRefused(f"DPS refuses {registration_id!r}: unauthorized (401)", status=401)
         entry = self.provisioning.enrollments.get(registration_id, {})
         device_id = entry.get("deviceId") or registration_id
         self.provisioning.register(registration_id, status="assigned", assignedHub=self.hub, deviceId=device_id)

@@ -31,7 +31,7 @@ from shared.workflows.devices.wanted_certificates import (
     IssuedCertificate,
 )
 from tests.pki.hierarchy import NOW
-from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered
+from tests.unit.devices import COMPROMISE, HOLD, ISSUER, DeviceScene, csr, registered, renewed_from
 from tests.unit.fakes import FakeBlobs, FakeTable, Killed, kill
 
 if TYPE_CHECKING:
@@ -470,16 +470,8 @@ async def test_a_key_of_a_ca_is_refused_for_every_device() -> None:
 
 async def test_a_key_whose_compromise_is_not_known_everywhere_yet_is_refused() -> None:
     """The services are down when a former certificate is revoked: the device's record knows of it from then on."""
-    scene = await DeviceScene().set_up()
     key = generate_key(KeyAlgorithm.EC_P256)
-    with pytest.raises(Deferred):
-        await scene.order(csr=csr(key=key))
-    scene.boot(await scene.certificate(1))
-    await scene.deliver()
-    another = csr()
-    await scene.renewing("first", csr=another)
-    scene.boot(await scene.certificate(2))
-    await scene.renew("first", csr=another)
+    scene = await renewed_from(key)
     condemn = scene.public_keys.condemn
 
     async def down(_record: Any) -> None:

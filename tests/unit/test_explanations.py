@@ -29,10 +29,11 @@ from shared.domain.rejections import RejectionKind, RejectionRecord
 from shared.domain.requests import RequestRecord, RequestState, Wait
 from shared.domain.upkeep import expired, pinned
 from shared.domain.words import RegisterBy, RevocationReason
-from shared.errors import AwaitsDevice, Deferred, Misconfigured, NotFound, Rejected
+from shared.errors import AwaitsDevice, Deferred, Misconfigured, NotFound
 from shared.pki import names
 from shared.pki.profiles import issuing_profile
 from shared.pki.signing_keys import KeyAlgorithm
+from shared.ports.registrar import RegistrationRefused
 from shared.rules.etags import ANY_VERSION
 from shared.workflows.devices.changes import change
 from tests.pki.hierarchy import NOW, certificate_authority, hierarchy
@@ -489,7 +490,7 @@ async def clock_is_wrong(scene: ExplainedScene) -> None:
 
 async def order_failed(scene: ExplainedScene) -> None:
     await scene.delete()
-    scene.registrar.refusal = Rejected.because("DPS refused to register 'press' with status 401")
+    scene.registrar.refusal = RegistrationRefused("DPS refused to register 'press' with status 401", status=401)
     await scene.order("again")
     assert (await scene.state()) == "failed"
 

@@ -22,7 +22,7 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.rules.etags import ANY_VERSION
 from tests.pki.foreign import authority, of_version_5
 from tests.pki.hierarchy import NOW, hierarchy
-from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewing
+from tests.unit.devices import COMPROMISE, HOLD, DeviceScene, csr, pem, registered, renewed_from, renewing
 from tests.unit.fakes import Killed, kill
 from triggers.preconditions import check
 
@@ -403,15 +403,8 @@ async def test_the_key_of_a_certificate_is_no_other_devices_and_not_compromised(
 
 async def test_a_key_whose_compromise_only_the_device_s_record_knows_gets_into_no_enrollment() -> None:
     """The table of keys is down when a former certificate is revoked."""
-    scene, key = await DeviceScene().set_up(), generate_key(KeyAlgorithm.EC_P256)
-    with pytest.raises(Deferred):
-        await scene.order(csr=csr(key=key))
-    scene.boot(await scene.certificate(1))
-    await scene.deliver()
-    another = csr()
-    await scene.renewing("first", csr=another)
-    scene.boot(await scene.certificate(2))
-    await scene.renew("first", csr=another)
+    key = generate_key(KeyAlgorithm.EC_P256)
+    scene = await renewed_from(key)
 
     async def down(_record: Any) -> None:
         raise ConnectionError("the table is down")

@@ -12,9 +12,9 @@ from shared.domain.certificates import CertificateState
 from shared.domain.groups import GroupState
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.words import DeviceState, RegisterBy
-from shared.errors import Conflict, Deferred, Rejected
+from shared.errors import Conflict, Deferred
 from shared.pki import names
-from shared.ports.registrar import AssignmentFailed
+from shared.ports.registrar import AssignmentFailed, RegistrationRefused
 from tests.unit.devices import COMPROMISE, HUB, DeviceScene, csr, registered
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ async def test_a_line_whose_device_went_on_before_it_was_closed_is_registered() 
 async def test_a_failed_line_keeps_its_reason() -> None:
     """DPS is down when the device is to be shut out: the next delivery closes the line with the reason of the first."""
     scene = await DeviceScene().set_up()
-    scene.registrar.refusal = Rejected.because("the allocation webhook refuses the device")
+    scene.registrar.refusal = RegistrationRefused("the allocation webhook refuses the device", status=401)
     scene.provisioning.down = True
     with pytest.raises(ServiceRequestError):
         await scene.order()
@@ -231,7 +231,7 @@ async def test_a_line_that_was_refused_and_told_is_told_with_the_same_reason_aga
 async def test_a_device_that_fails_again_and_again_fits_its_row() -> None:
     """Long reasons and many orders: the record's columns stay within 32 K characters."""
     scene = await DeviceScene().set_up()
-    scene.registrar.refusal = Rejected.because("x" * 1500)
+    scene.registrar.refusal = RegistrationRefused("x" * 1500, status=401)
     for number in range(30):
         await scene.order(f"order-{number}")
     columns = (await scene.record()).columns()

@@ -12,7 +12,7 @@ from shared.domain.groups import GroupState
 from shared.domain.words import DeviceState
 from shared.errors import Conflict, Deferred, NotFound, Rejected
 from shared.pki.signing_keys import KeyAlgorithm, generate_key
-from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, csr, registered, renewing
+from tests.unit.devices import COMPROMISE, HOLD, HUB, DeviceScene, csr, registered, renewed_from, renewing
 
 ACTIVE, SUPERSEDED, REVOKED = CertificateState.ACTIVE, CertificateState.SUPERSEDED, CertificateState.REVOKED
 
@@ -215,15 +215,8 @@ async def test_a_renewal_is_checked_as_the_device_is_now() -> None:
 
 async def test_a_device_does_not_get_back_the_key_that_was_taken_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its record says at once that a key is compromised, before the table of keys does."""
-    scene, key = await DeviceScene().set_up(), generate_key(KeyAlgorithm.EC_P256)
-    with pytest.raises(Deferred):
-        await scene.order(csr=csr(key=key))
-    scene.boot(await scene.certificate(1))
-    await scene.deliver()
-    another = csr()
-    await scene.renewing(csr=another)
-    scene.boot(await scene.certificate(2))
-    await scene.renew(csr=another)
+    key = generate_key(KeyAlgorithm.EC_P256)
+    scene = await renewed_from(key)
 
     async def down(_record: object) -> None:
         raise ConnectionError("the table is down")

@@ -21,6 +21,7 @@ from shared.domain.revocation import revoked
 from shared.domain.revocation_plans import DPS_CALLS, HUB_CALLS, plan_for
 from shared.domain.words import CertificateKind, DeviceState, RegisterBy, RevocationReason
 from shared.errors import Conflict, Deferred, NotAuthentic, NotFound, Rejected, UnderWay
+from shared.ports.registrar import RegistrationRefused
 from shared.workflows.devices.members import Members
 from shared.workflows.devices.revocations import revocable
 from tests.pki.hierarchy import NOW, hierarchy
@@ -219,7 +220,7 @@ async def test_what_is_made_for_a_device_that_is_shut_out_meanwhile_is_never_its
 async def test_every_certificate_that_was_ever_issued_is_reached_by_a_revocation() -> None:
     """An order that failed after issuance, a new order, a key that got lost: both certificates are revoked and listed."""
     scene = await DeviceScene().set_up()
-    scene.registrar.refusal = Rejected.because("DPS refuses the device")
+    scene.registrar.refusal = RegistrationRefused("DPS refuses the device", status=401)
     await scene.order("first")
     assert await scene.states() == [REVOKED], "nobody is to use what a failed order brought"
     assert (await scene.record()).held[0].reason is CESSATION
@@ -249,7 +250,7 @@ async def test_a_certificate_of_a_failed_order_opens_no_door() -> None:
 async def test_a_hold_does_not_soften_what_is_revoked_for_good() -> None:
     """A failed order's certificate stays revoked, whatever is held and given back."""
     scene = await DeviceScene().set_up()
-    scene.registrar.refusal = Rejected.because("no")
+    scene.registrar.refusal = RegistrationRefused("no", status=401)
     await scene.order()
     with pytest.raises(Conflict, match="'press' is failed, and its certificates are revoked for good"):
         await scene.revoke(HOLD)

@@ -54,7 +54,7 @@ class Assignments:
         if issued.credentials is not None and by_service:
             try:
                 return await self._register(registration_id, issued.credentials)
-            except Rejected as refused:
+            except RegistrationRefused as refused:
                 raise await self._why_refused(device, refused) from refused
         waiting = AwaitsDevice(
             f"{registration_id!r} has not registered with its certificate yet",
@@ -65,7 +65,7 @@ class Assignments:
             raise waiting
         return found
 
-    async def _why_refused(self, device: DeviceRecord, refused: Rejected) -> Rejected:
+    async def _why_refused(self, device: DeviceRecord, refused: RegistrationRefused) -> Rejected:
         """Add to DPS's refusal the individual enrollment that others have made, if it holds no certificate of ours.
 
         It is the cause only if DPS did not take the device's certificate, which it says by 401 (azure-iot-sdk-node
@@ -76,7 +76,7 @@ class Assignments:
         present = attestation_of(entry) if entry is not None else None
         if present is None or any(device.find(each.serial_number) for each in present.held):
             return refused
-        is_cause = isinstance(refused, RegistrationRefused) and refused.status == HTTPStatus.UNAUTHORIZED
+        is_cause = refused.status == HTTPStatus.UNAUTHORIZED
         return Rejected.because(
             f"{refused}. {'The cause: the' if is_cause else 'Also, the'} device has an individual enrollment that was "
             f"not made for this order. It accepts {present.words}, and no certificate that the ledger has. Since the "
