@@ -119,6 +119,8 @@ class Change(Part):
         ca_references: what the group is to accept by name, if that is to change.
         renew_automatically: whether its devices are to be renewed by themselves, if that is to change.
         restores: whether the entry is made again if DPS does not have it.
+        makes: whether DPS did not have the entry when the change was to be followed, so that it is made for it.
+        refused: whether it is not to be after all: it is withdrawn when nobody can let devices in for it any more.
         if_match: the ETag that the entry is expected to have.
         if_none_match: the ETag that it is expected not to have.
         parent: name of the CA that the issuing CA is made under; ``None`` if it is there.
@@ -137,6 +139,8 @@ class Change(Part):
     ca_references: CaReferences | None = None
     renew_automatically: bool | None = None
     restores: bool = False
+    makes: bool = False
+    refused: bool = False
     if_match: str | None = None
     if_none_match: str | None = None
     parent: str | None = None
@@ -148,6 +152,15 @@ class Change(Part):
     def only_told(self) -> bool:
         """Whether there is nothing to do for it, but to tell it."""
         return self.overtaken or self.action is ChangeAction.ROLL
+
+    def is_same_as(self, other: Change) -> bool:
+        """Tell whether another one was decided with it, however far either is."""
+        return (self.request, self.decided_at) == (other.request, other.decided_at)
+
+    @property
+    def wants_entry(self) -> bool:
+        """Whether an entry is made for it, if DPS has none."""
+        return (self.restores or self.action is ChangeAction.CREATE) and not self.only_told
 
 
 class GroupRecord(Record):
@@ -251,12 +264,24 @@ class GroupRecord(Record):
             last_request=change.request,
         )
 
+    def has_followed(self, change: Change) -> bool:
+        """Tell whether the group is there, and DPS has followed one of its last changes."""
+        return self.state not in {GroupState.REQUESTED, GroupState.DELETED} and change.request in self.acts
+
+    def making(self) -> Self:
+        """Give the record before an entry is made for its change."""
+        return self.changed(change=self.change and self.change.changed(makes=True))
+
+    def refusing_change(self) -> Self:
+        """Give the record when its change is not to be: nobody is to let devices in for it."""
+        return self.changed(change=self.change and self.change.changed(refused=True))
+
     def withdrawn(self) -> Self:
         """Give the record without its change, which DPS can't follow. A group that can't be made does not exist."""
         state = GroupState.DELETED if self.state is GroupState.REQUESTED else self.state
         return self.changed(change=None, state=state)
 
-    def refusing(self) -> Self:
+    def refusing_rollover(self) -> Self:
         """Give the record when the next CA can't take over: DPS is to hold it no more."""
         return self.changed(rollover=self.rollover and self.rollover.changed(refused=True))
 

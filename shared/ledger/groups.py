@@ -59,7 +59,7 @@ class Groups:
 
 def _asked(before: GroupRecord | None, record: GroupRecord) -> GroupRecord:
     """Say of a change that is new who the work under way is done for."""
-    change, actor = record.change, acting.actor()
-    if actor is None or change is None or change.actor is not None or (before and before.change == change):
+    change, actor, present = record.change, acting.actor(), before.change if before else None
+    if actor is None or change is None or change.actor is not None or (present and present.is_same_as(change)):
         return record
     return record.changed(change=change.changed(actor=actor))

@@ -27,6 +27,8 @@ from tests.pki.hierarchy import NOW, hierarchy
 from tests.unit.fakes import FakeProvisioning, FakeQueues, FakeTable, Killed, Trap
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from shared.pki.issuers import Issuer
 
 
@@ -73,6 +75,9 @@ class FakeAuthorities:
     async def load(self, name: str) -> Issuer:
         await self.get(name)
         return hierarchy().root if name == "dpsCa" else hierarchy().issuing
+
+    async def certificate(self, name: str) -> x509.Certificate:
+        return (await self.load(name)).certificate
 
 
 @dataclass
@@ -189,8 +194,8 @@ async def test_the_second_of_two_writers_is_refused() -> None:
         with pytest.raises(PreconditionFailed) as refused:
             await scene.carry_out(action, f"second-{action}", ifMatch=read, **fields)
         assert str(refused.value) == (
-            "ifMatch: the enrollment group 'g' was changed since it was read: its ETag is '2', and the request expects "
-            "'1'; read it again and decide anew"
+            "ifMatch: the enrollment group 'g' was changed since it was read: its ETag is '3', and the request expects "
+            "'2'; read it again and decide anew"
         )
     assert scene.entry["iotHubs"] == ["hub-1.example"]
     assert scene.entry["provisioningStatus"] == "enabled"

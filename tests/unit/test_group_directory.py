@@ -27,7 +27,7 @@ async def test_a_group_is_shown_with_its_entry_and_its_rollover() -> None:
         "previousIssuer": "g-ca1",
         "renewAutomatically": False,
         "updatedAt": NOW,
-        "etag": '"2"',
+        "etag": '"3"',
     }
     assert shown["provisioningService"] == scene.provisioning.groups["g"]
     assert (shown["rollover"]["from"], shown["rollover"]["to"], shown["rollover"]["certificatesLeft"]) == (

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.contracts.authorities import AuthorityAct
 from shared.contracts.groups import EnrollmentGroupRequest
 from shared.contracts.parsing import parse
 from shared.domain.groups import GroupState
@@ -103,6 +104,38 @@ async def test_put_changes_who_signs_below_references() -> None:
     assert (await scene.record()).issuer == "other"
 
 
+async def test_a_group_that_others_took_out_of_dps_is_disabled_and_stays_so_when_it_is_made_again() -> None:
+    """Nobody is let in by it, so it is as it is wanted. Who names an ETag has seen an entry, and is told."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    scene.provisioning.groups.clear()
+    with pytest.raises(
+        PreconditionFailed, match="the enrollment group 'g' does not exist, and the request expects '2'"
+    ):
+        await scene.ask("disable", request_id="d1", ifMatch='"2"')
+    await scene.ask("disable", request_id="d2")
+    assert ((await scene.record()).state, scene.provisioning.groups) == (GroupState.DISABLED, {})
+    await scene.ask("put")
+    assert status(scene) == "disabled"
+
+
+async def test_a_group_of_a_revoked_ca_that_others_took_out_of_dps_is_disabled_once() -> None:
+    """Else it would be asked for again by every pass of the timer, and be refused each time."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create", issuer="line")
+    scene.provisioning.groups.clear()
+    act = {"requestId": "r", "name": "line", "action": "revoke", "reason": "keyCompromise"}
+    await scene.worker().acts.carry_out(parse(AuthorityAct, act))
+    asked = [body["data"] for queue, body, _ in scene.queues.sent if queue == "enrollment-group-requests"]
+    assert [each["action"] for each in asked] == ["disable"]
+    await scene.subject.carry_out(parse(EnrollmentGroupRequest, asked[0]))
+    scene.queues.sent.clear()
+    scene.now += timedelta(minutes=5)
+    await scene.worker().converger.sweep()
+    assert [body for queue, body, _ in scene.queues.sent if queue == "enrollment-group-requests"] == []
+
+
 async def test_conditions_are_compared_when_the_request_is_carried_out() -> None:
     """With ifNoneMatch a put creates only, with ifMatch it changes only what is as it was read; each in words."""
     scene = await GroupScene().set_up()
@@ -115,11 +148,11 @@ async def test_conditions_are_compared_when_the_request_is_carried_out() -> None
     with pytest.raises(PreconditionFailed) as refused:
         await scene.ask("put", request_id="p3", ifNoneMatch="*", iotEdge=True)
     assert str(refused.value) == (
-        "ifNoneMatch: the enrollment group 'g' exists, with ETag '1', and the request does not want '*'"
+        "ifNoneMatch: the enrollment group 'g' exists, with ETag '2', and the request does not want '*'"
     )
-    await scene.ask("put", request_id="p4", ifMatch='"0", "1"', iotEdge=True)
+    await scene.ask("put", request_id="p4", ifMatch='"0", "2"', iotEdge=True)
     with pytest.raises(PreconditionFailed):
-        await scene.ask("put", request_id="p5", ifMatch='"0", "1"', iotEdge=False)
+        await scene.ask("put", request_id="p5", ifMatch='"0", "2"', iotEdge=False)
 
 
 async def test_what_comes_twice_is_done_once_though_it_was_killed_anywhere() -> None:
@@ -136,7 +169,10 @@ async def test_what_comes_twice_is_done_once_though_it_was_killed_anywhere() -> 
         record = await scene.record()
         assert (record.state, record.issuer, record.change) == (GroupState.ENABLED, "g-ca1", None)
         assert set(told(scene)) == {("create", False)}
-    assert after == 6, "claim, the CA's event, entry in DPS, ledger, event: five steps, and then none is left"
+    assert after == 8, (
+        "claim, that an entry is made for it, the CA's event, entry in DPS, the same enabled, event, ledger: seven steps, "
+        "and then none is left"
+    )
 
 
 async def test_a_deletion_that_comes_twice_ends_well() -> None:

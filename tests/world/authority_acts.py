@@ -50,6 +50,9 @@ MESSAGES: dict[str, Act] = {
     "create the group": lambda world: world.group(GroupAction.CREATE, "gc"),
     "create it again": lambda world: world.group(GroupAction.CREATE, "gd"),
     "delete the group": lambda world: world.group(GroupAction.DELETE, "gx"),
+    "disable the group": lambda world: world.group(GroupAction.DISABLE, "gs"),
+    "enable the group": lambda world: world.group(GroupAction.ENABLE, "ge"),
+    "put the group": lambda world: world.group(GroupAction.PUT, "gp"),
     "revoke": lambda world: world.revoke("root", 11),
     "revoke another": lambda world: world.revoke("root", 12),
     "disable the CA": lambda world: world.act(LINE.name, AuthorityAction.DISABLE),
@@ -161,6 +164,25 @@ async def retired() -> AuthorityWorld:
     return world
 
 
+@kept
+async def shut() -> AuthorityWorld:
+    """A group that is disabled, and may be enabled."""
+    world = await _after(await rooted(), "create the group", "disable the group")
+    world.now += timedelta(minutes=1)
+    world.shut = True
+    return world
+
+
+@kept
+async def taken_out() -> AuthorityWorld:
+    """A group whose entry others have deleted in the DPS."""
+    world = await _after(await rooted(), "create the group")
+    world.now += timedelta(minutes=1)
+    world.provisioning.groups.clear()
+    world.taken_out = True
+    return world
+
+
 SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "empty": empty,
     "rooted": rooted,
@@ -174,6 +196,8 @@ SCENES: dict[str, Callable[[], Awaitable[AuthorityWorld]]] = {
     "retired": retired,
     "asked for": rooted,
     "proving": opened,
+    "shut": shut,
+    "taken out": taken_out,
 }
 
 MEANT: dict[str, tuple[str, ...]] = {
@@ -217,6 +241,8 @@ MEANT: dict[str, tuple[str, ...]] = {
     "retired": ("delete the CA", "revoke the CA", "revoke the root", "publish all"),
     "asked for": ("ask for the CA", "create", "create otherwise", "revoke the root"),
     "proving": ("ask for a proof", "ask for another proof", "retire the CA", "revoke the CA", "renew the CA"),
+    "shut": ("enable the group", "put the group", "delete the group", "revoke the group's CA"),
+    "taken out": ("put the group", "delete the group", "revoke the group's CA"),
 }
 """The acts that a scene is for."""
 
@@ -233,6 +259,8 @@ BROKEN_OFF: dict[str, tuple[str, ...]] = {
     "retired": ("delete the CA", "revoke the CA"),
     "asked for": ("ask for the CA",),
     "proving": ("ask for a proof",),
+    "shut": ("enable the group",),
+    "taken out": ("put the group",),
 }
 """The acts of a scene that ``make test`` breaks off; the others differ little from one of them."""
 
@@ -260,6 +288,8 @@ OFTEN = (
     ("asked for", "ask for the CA", "ask for the CA"),
     ("proving", "ask for a proof", "ask for a proof"),
     ("proving", "ask for a proof", "retire the CA"),
+    ("shut", "enable the group", "revoke the group's CA"),
+    ("taken out", "put the group", "revoke the group's CA"),
 )
 """Pairs that ``make test`` tries."""
 
@@ -273,5 +303,7 @@ TWICE = (
     ("listing", "revoke another", "publish all"),
     ("proving", "ask for a proof", "ask for a proof"),
     ("proving", "ask for a proof", "retire the CA"),
+    ("shut", "enable the group", "revoke the group's CA"),
+    ("taken out", "put the group", "revoke the group's CA"),
 )
 """Pairs of which both pause, and those of which one is taken for gone."""

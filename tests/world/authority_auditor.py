@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
+from shared.domain.audit import group_faults
 from shared.domain.authorities import OPENED, OVER, AuthorityAction, AuthorityState
 from shared.domain.authority_acts import BECOMES
 from shared.domain.authority_audit import ObservedAuthority, PublishedNumber, authority_faults
@@ -18,6 +19,7 @@ from shared.domain.words import CertificateKind, KeyCustody
 from shared.pki import names
 from shared.workflows.authorities.keys import WRAPPING_KEY
 from tests.world.authority_world import ELSEWHERE, GROUPS, LINE, PROOFS, ROOT, WRAPPED
+from tests.world.groups_auditor import is_left_disabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +44,7 @@ _ACTS = {
     "renew the CA": (AuthorityAction.RENEW, "line"),
     "renew the root": (AuthorityAction.RENEW, "root"),
 }
+_THERE = frozenset({GroupState.ENABLED, GroupState.DISABLED})
 _FROM_THEN_ON = {
     AuthorityState.RETIRED: {AuthorityState.RETIRED, *OVER},
     AuthorityState.REVOKED: OVER,
@@ -255,28 +258,31 @@ def _below(known: dict[str, AuthorityRecord]) -> list[str]:
 
 def _groups(world: AuthorityWorld, known: dict[str, AuthorityRecord]) -> list[str]:
     """A group signs with a CA that is open, and DPS takes the certificate that the CA has."""
-    found = []
+    found = list[str]()
     for row in world.tables["groups"].rows.values():
         record = row.read(GroupRecord)
-        entry = world.provisioning.groups.get(record.enrollment_group)
-        if record.state is GroupState.DELETED:
-            found += [f"the group {record.enrollment_group} is deleted, and DPS has it"] if entry else []
+        entry, authority = world.provisioning.groups.get(record.enrollment_group), known.get(record.issuer)
+        if entry is None and record.settled and record.state in _THERE and _may_be_missing(world):
             continue
-        held = entry["attestation"]["x509"]["signingCertificates"].values() if entry else ()
-        taken = [each["info"]["sha256Thumbprint"] for each in held]
-        authority = known.get(record.issuer)
+        if entry is not None and world.killed_late and is_left_disabled(record, entry):
+            continue
         certificate = _certificate(authority) if authority else None
-        if authority is not None and authority.state in OVER:
-            if record.state is not GroupState.DISABLED or entry is None or entry["provisioningStatus"] != "disabled":
-                found.append(f"the group {record.enrollment_group} is {record.state}, and its CA {authority.state}")
+        held = {record.issuer: names.sha256_thumbprint(certificate)} if certificate else {}
+        found += group_faults(record, entry, held)
+        if record.state is GroupState.DELETED:
             continue
-        if record.state is not GroupState.ENABLED or authority is None or authority.state not in OPENED:
-            found.append(
-                f"the group {record.enrollment_group} is {record.state}, and its CA {record.issuer!r} is not open"
-            )
-        elif certificate is None or taken != [names.sha256_thumbprint(certificate)]:
-            found.append(f"DPS takes {taken} for {record.enrollment_group}, and its CA is {record.issuer}")
+        state, over = authority.state if authority else None, authority is not None and authority.state in OVER
+        if (over and record.state is not GroupState.DISABLED) or (not over and state not in OPENED):
+            found.append(f"the group {record.enrollment_group} is {record.state}, and its CA {record.issuer!r} {state}")
+        if not over and record.state is not GroupState.ENABLED and not world.shut:
+            found.append(f"the group {record.enrollment_group} is {record.state}, and its CA {state}")
     return found
+
+
+def _may_be_missing(world: AuthorityWorld) -> bool:
+    """Tell whether DPS need not have the group: others have deleted its entry, and it was not made again."""
+    put = world.messages.get("put the group")
+    return world.taken_out and (put is None or put.rejected is not None or not put.done)
 
 
 def _lists(world: AuthorityWorld) -> list[str]:

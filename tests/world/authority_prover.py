@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 from typing import ClassVar
 
@@ -10,9 +9,7 @@ from shared.domain.authorities import AuthorityAction
 from tests.world.authority_acts import ACTS, CALLS
 from tests.world.authority_auditor import audit, waits
 from tests.world.authority_world import LINE, AuthorityWorld
-from tests.world.prover import Prover
-
-_GONE = timedelta(minutes=15)
+from tests.world.prover import GONE, Prover
 
 
 class AuthorityProof(Prover[AuthorityWorld]):
@@ -51,20 +48,6 @@ class AuthorityProof(Prover[AuthorityWorld]):
         world.conductor.start("b", world.attempt(world.messages[name]))
         return True
 
-    async def interleave_and_kill(self, scene: AuthorityWorld, first: str, second: str) -> None:
-        """As :meth:`interleave`, and the worker of the first one is killed after its next step."""
-        for step in range(await self.length(scene, first)):
-            world, what = scene.copy(), f"{first} killed after {step + 1} steps, {second} before the last of them"
-            self.begin(world, "a", first)
-            await world.conductor.advance("a", step)
-            self.begin(world, "b", second)
-            await world.conductor.advance("b")
-            await world.conductor.advance("a", 1)
-            self._check_outcome(world, "b", what)
-            left = self._killed(world)
-            await world.conductor.kill("a")
-            await self._close(left, "killed after another", what)
-
     async def interleave_later(self, scene: AuthorityWorld, first: str, second: str) -> None:
         """As :meth:`interleave`, and the first one is taken for gone: a quarter of an hour goes by, with the sweeps."""
         for step in range(await self.length(scene, first) + 1):
@@ -77,7 +60,7 @@ class AuthorityProof(Prover[AuthorityWorld]):
                 self._check_outcome(world, "b", what)
             elif second != first:
                 world.post(second, lambda: ACTS[second](world))  # noqa: B023 - delivered before the next round
-            await world.drain(_GONE)
+            await world.drain(GONE)
             await world.conductor.advance("a")
             self._check_outcome(world, "a", what)
             await self._close(world, "taken for gone", what)

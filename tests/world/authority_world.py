@@ -121,6 +121,14 @@ class AuthorityWorld:
     taken_up: frozenset[str] = frozenset()
     """Ids of what the app has asked for itself, and that was taken up."""
 
+    shut: bool = False
+    """Whether its group was disabled at first."""
+
+    taken_out: bool = False
+    """Whether others have deleted its group's entry in the DPS."""
+
+    killed_late: bool = False
+
     def __post_init__(self) -> None:
         self.tables = {name: Table(name, self.conductor) for name in TABLES}
         self.tables["issuers"].careless = self.careless
@@ -226,7 +234,7 @@ class AuthorityWorld:
 
     def copy(self) -> AuthorityWorld:
         """Give a world of its own, in the same state; rows and places are not changed in place."""
-        twin = AuthorityWorld(now=self.now, careless=self.careless)
+        twin = AuthorityWorld(now=self.now, careless=self.careless, shut=self.shut, taken_out=self.taken_out)
         for name, table in self.tables.items():
             twin.tables[name].rows.update(table.rows)
             twin.tables[name].writes = table.writes

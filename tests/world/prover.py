@@ -13,6 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from shared.errors import Deferred, Rejected
@@ -23,12 +24,16 @@ from tests.world.memory import again, leave
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping
+    from datetime import datetime
     from random import Random
 
     from shared.contracts.messages import Queue
     from tests.world.conductor import Conductor
     from tests.world.trace import Trace
     from tests.world.world import World
+
+GONE = timedelta(minutes=15)
+"""When this has gone by, others take a worker that is not heard of for dead."""
 
 _EXPECTED = (Deferred, Rejected, ConnectionError, ExceptionGroup)
 
@@ -45,6 +50,9 @@ class Conducted(Protocol):
     """A world whose actors are conducted."""
 
     conductor: Conductor
+    now: datetime
+    killed_late: bool
+    """Whether a worker was killed that others were ahead of."""
 
     def copy(self) -> Self: ...
 
@@ -177,6 +185,26 @@ class Prover[W: Conducted](ABC):
             apart = min(world.conductor.trace.apart("a", "b", after=step), steps - step)
             await self._close(world, "interleaved", what)
             step += 1 + self._pass_over("interleaved", apart)
+
+    async def interleave_and_kill(self, scene: W, first: str, second: str) -> None:
+        """As :meth:`interleave`, and the worker of the first one is killed after its next step."""
+        for step in range(await self.length(scene, first)):
+            world, what = (
+                self._copied(scene),
+                f"{first} killed after {step + 1} steps, {second} before the last of them",
+            )
+            self.begin(world, "a", first)
+            await world.conductor.advance("a", step)
+            self.begin(world, "b", second)
+            await world.conductor.advance("b")
+            await world.conductor.advance("a", 1)
+            self._check_outcome(world, "b", what)
+            left = self._killed(world)
+            left.killed_late = True
+            left.now += GONE
+            await world.conductor.kill("a")
+            self._left(world)
+            await self._close(left, "killed after another", what)
 
     async def interleave_twice(self, scene: W, first: str, second: str) -> None:
         """Pause the one before each of its steps, and the other before each of its own.

@@ -45,6 +45,16 @@ async def test_two_acts_at_once_end_as_if_one_had_come_after_the_other(scene: st
     proof.check()
 
 
+@pytest.mark.parametrize("first", ACTS if DEEPER else ("put", "enable the group"))
+@pytest.mark.parametrize("scene", PAIRED)
+async def test_a_worker_that_is_killed_after_another_act_lets_nobody_in(scene: str, first: str) -> None:
+    """It takes one more step after the other act has ended, such as to make the entry of a group that was deleted."""
+    proof, world = GroupProof(), await SCENES[scene]()
+    for second in OFTEN:
+        await proof.interleave_and_kill(world, first, second)
+    proof.check()
+
+
 @pytest.mark.parametrize("scene", DEVICES)
 async def test_an_act_on_a_device_meets_one_on_its_group(scene: str) -> None:
     """Either pauses before each of its steps while the other one runs to its end."""

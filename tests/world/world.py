@@ -177,6 +177,7 @@ class World:
         asked: what came by queues, by its name.
         hosts: two workers on the same services.
         linked: hubs that are linked to the DPS; with one, the settings name it, and nobody is asked.
+        killed_late: whether a worker was killed that others were ahead of.
         reopened: doors that were opened though it had been told that the device is revoked for good.
     """
 
@@ -190,6 +191,7 @@ class World:
     now: datetime = NOW
     asked: dict[str, Asked] = field(default_factory=dict)
     linked: tuple[str, ...] = (services.HUB,)
+    killed_late: bool = False
 
     def __post_init__(self) -> None:
         self.storage = Tables(self.conductor, without_steps=self.without_steps, seen_at_once=self.seen_at_once)

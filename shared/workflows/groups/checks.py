@@ -67,9 +67,8 @@ class GroupChecks:
                 await self.roll(request, record)
             elif request.action in {GroupAction.PUT, GroupAction.UPDATE}:
                 await self._foresee_update(request, record)
-            elif request.action is not GroupAction.DELETE:
-                if request.action is GroupAction.ENABLE:
-                    await self.enable(record)
+            elif request.action is GroupAction.ENABLE:
+                await self.enable(record)
                 await read_entry(self.provisioning, request.enrollment_group)
 
     async def _foresee_update(self, request: EnrollmentGroupRequest, record: GroupRecord) -> None:

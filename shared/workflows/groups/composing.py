@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.attestations import reference_attestation, x509_attestation
+from shared.domain.attestations import reference_attestation, same_attestation, x509_attestation
 from shared.domain.authority_acts import check_signs
 from shared.domain.entries import group_entry, with_values
 from shared.domain.groups import GroupState
 from shared.domain.words import CertificateKind
-from shared.errors import Deferred
+from shared.errors import Deferred, NotFound
 from shared.workflows.authorities.records import AuthorityDefinition
 from shared.workflows.groups.authorities import check_none_over
 from shared.workflows.groups.sharing import check_free
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from shared.domain.attestations import Entry
-    from shared.domain.groups import CaReferences, Change, GroupRecord, Rollover
+    from shared.domain.groups import Change, GroupRecord, Rollover
     from shared.domain.words import KeyCustody
     from shared.ledger.groups import Groups
     from shared.workflows.authorities.creation import AuthorityCreation
@@ -36,7 +36,7 @@ class GroupEntries:
     creation: AuthorityCreation
 
     async def check_signers(self, record: GroupRecord, change: Change) -> None:
-        """See that none of the CAs has ended that DPS is to let devices in by, if it does not do so yet.
+        """See that none of the CAs has ended that DPS is to let devices in by when an entry is made for a change.
 
         Raises:
             Conflict: one has.
@@ -67,21 +67,30 @@ class GroupEntries:
             Rejected: its CA can't be made.
             Deferred: its CA is not ready yet.
         """
-        group_id, references = record.enrollment_group, change.ca_references or record.ca_references
+        group_id = record.enrollment_group
         await self.check_issuer(record, change)
         if record.state is GroupState.REQUESTED:
             await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
-            body = group_entry(group_id, await self._attestation(references, change.issuer))
+            body = group_entry(group_id, await self._attestation(record, change))
         else:
-            signing = filter(None, (record.previous_issuer, record.issuer))
-            body = group_entry(group_id, await self._attestation(references, *signing), record.state.value)
+            body = group_entry(group_id, await self._attestation(record, change), record.state.value)
             body |= record.entry_settings or {}
         return with_values(body, change.settings)
 
-    async def _attestation(self, references: CaReferences | None, *signing: str) -> Entry:
-        if references is not None:
+    async def lets_in_by(self, entry: Entry, record: GroupRecord, change: Change) -> bool:
+        """Tell whether an entry has the CAs that one has which is made for a change."""
+        try:
+            attestation = await self._attestation(record, change)
+        except (NotFound, Deferred):  # they were not made, so nobody has put them there
+            return False
+        return same_attestation(entry, group_entry(record.enrollment_group, attestation))
+
+    async def _attestation(self, record: GroupRecord, change: Change) -> Entry:
+        if (references := change.ca_references or record.ca_references) is not None:
             return reference_attestation(references.primary, references.secondary)
-        return x509_attestation(*[(await self.authorities.load(name)).certificate for name in signing])
+        is_new = record.state is GroupState.REQUESTED
+        signing = (change.issuer,) if is_new else (record.previous_issuer, record.issuer)
+        return x509_attestation(*[await self.authorities.certificate(name) for name in signing if name])
 
     # --- the CAs of a rollover ---
 

@@ -7,21 +7,24 @@ delivery, the next request about the group, or a timer.
 **Everything is written under the ETag of an entry that was read before the record was**, and then the record is
 replaced as it was read. If somebody else was faster, the entry or the record has changed, and both are looked at anew.
 What need not be written is read once more after the record was.
-An entry that does not exist has no ETag: after it is made the record is read again, and if the group was deleted
-meanwhile, or another one wants its CA as well, the entry is taken back. What DPS can't follow is withdrawn, as if
-nobody had asked for it. So is what would let devices in by a CA that has ended since it was decided. A rollover is
-entered as refused first: DPS may hold its CA already, and follows that before the rollover is withdrawn.
+An entry that does not exist has no ETag. So one is made disabled, and lets nobody in until it is written again under
+its ETag. Before that the record says that it is made for the change.
+
+What DPS can't follow is withdrawn, as if nobody had asked for it. So is what would let devices in by a CA that has
+ended since it was decided. It is entered as refused first: another worker may be about to have DPS follow it, or has
+done so. What was made for it is taken out then, and the entry is written as it is, so that whoever has read it before
+is late.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.acting import acting
 from shared.contracts.events import EnrollmentGroupChanged
+from shared.domain.attestations import attestation_of
 from shared.domain.authority_acts import check_signs
 from shared.domain.entries import (
     check_conditions,
@@ -30,7 +33,7 @@ from shared.domain.entries import (
     taken_over,
     with_change,
 )
-from shared.domain.group_signers import with_next, without_next, without_previous
+from shared.domain.group_signers import OF_GROUPS, with_next, without_next, without_previous
 from shared.domain.groups import STATUS, ChangeAction, GroupRecord, GroupState
 from shared.errors import Deferred, NotFound, PreconditionFailed, Rejected
 from shared.ledger.table import Stale
@@ -58,6 +61,14 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """An entry that this worker has made for a change."""
+
+    change: Change
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupConverger:
     """Makes what is wanted of groups true at DPS."""
 
@@ -81,24 +92,26 @@ class GroupConverger:
             Deferred: others keep changing the group, or a CA is not ready yet.
             LedgerBehind: the ledger is an older one.
         """
-        made: str | None = None
+        refusal: Rejected | None = None
+        made: _Made | None = None
         for _ in range(_ROUNDS):
             entry = await self.provisioning.get_group(group_id)
             known = await self._known(group_id)
             change = known.record.change
-            if made is not None and known.record.state is GroupState.DELETED:
-                await self._take_back(group_id, made)
-            if change is None:
+            if made is not None and change != made.change and not known.record.has_followed(made.change):
+                await self._take_back(group_id, made.etag)
+                made = None
+            if change is None or (refusal is not None and not change.refused):
+                if refusal is not None:
+                    raise refusal
                 return known.record
-            if change.action not in SHUTTING:
+            if change.action not in SHUTTING and not change.refused:
                 await self.authorities.check_ledger()
             try:
-                # Kept when a round is overtaken: whoever withdraws the change does not know whose it is.
-                made = await self._round(known, entry, partial(self._change, made=made), GroupRecord.withdrawn) or made
-            except Rejected:
-                if made is not None:
-                    await self._take_back(group_id, made)
-                raise
+                # Kept when a round is overtaken: whoever withdraws the change may not know of it.
+                made = await self._round(known, entry, self._change, _refusing_change) or made
+            except Rejected as rejection:
+                refusal = rejection
         raise busy(group_id)
 
     @step("prepare rollover", "device_factory.enrollment_group")
@@ -128,7 +141,7 @@ class GroupConverger:
                 await self.settle(group_id)
                 continue
             try:
-                await self._round(known, entry, self._roll, GroupRecord.refusing)
+                await self._round(known, entry, self._roll, _refusing_rollover)
             except Rejected as rejection:
                 if rollover.refused:
                     raise  # DPS holds the CA still: whoever comes next tries again
@@ -173,9 +186,9 @@ class GroupConverger:
         known: Versioned[GroupRecord],
         entry: Entry | None,
         follow: Follow,
-        withdraw: Callable[[GroupRecord], GroupRecord],
-    ) -> str | None:
-        """Try once, and give the ETag of an entry that was made; the next round sees how it is then."""
+        refusing: Callable[[GroupRecord, Rejected], GroupRecord],
+    ) -> _Made | None:
+        """Try once, and give an entry that was made; the next round sees how it is then."""
         record = known.record
         try:
             made = await self._made(record, entry)
@@ -183,58 +196,67 @@ class GroupConverger:
                 await self.groups.replace(known, await follow(record, entry))
         except Stale:
             return None
-        except Rejected:
+        except Rejected as rejection:
             if await self.provisioning.get_group(record.enrollment_group) != entry:
                 return None  # it was judged by what has changed since
-            if await self.groups.try_replace(known, withdraw(record)) is None:
+            if await self.groups.try_replace(known, refusing(record, rejection)) is None:
                 return None  # likewise
             raise
         return made
 
     # --- a change ---
 
-    async def _made(self, record: GroupRecord, entry: Entry | None) -> str | None:
-        """Make the entry of a group, if its change wants one that DPS does not have."""
+    async def _made(self, record: GroupRecord, entry: Entry | None) -> _Made | None:
+        """Make the entry of a group, if its record says that its change wants one which DPS does not have."""
         change = record.change
-        if entry is not None or change is None or change.only_told:
+        if entry is not None or change is None or change.refused or not change.makes:
             return None
-        if not change.restores and change.action is not ChangeAction.CREATE:
-            return None
-        check_conditions(named(record.enrollment_group), None, change.if_match if change.restores else None)
         wanted = await self.entries.new_entry(record, change)
         await self.entries.check_signers(record, change)
-        made = await self.provisioning.put_group(wanted, etag=None)
-        return str(made["etag"])
+        made = await self.provisioning.put_group({**wanted, STATUS: GroupState.DISABLED.value}, etag=None)
+        return _Made(change=change, etag=str(made["etag"]))
 
-    async def _change(self, record: GroupRecord, entry: Entry | None, *, made: str | None) -> GroupRecord:
+    async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
         change, written = record.change, None
-        if change is not None:
-            if not change.only_told:
-                written = await self._enter(record, change, entry, made)
-            await self._tell(record.enrollment_group, change)
-        settings = settings_after(record.entry_settings, change, written) if change and written else None
-        return record.followed(self.clock(), settings)
+        if change is None:
+            return record
+        if change.refused:
+            await self._undo(record, change, entry)
+            return record.withdrawn()
+        if entry is None and change.wants_entry:
+            check_conditions(named(record.enrollment_group), None, change.if_match)
+            return record.making()
+        if not change.only_told:
+            written = await self._enter(record, change, entry)
+        await self._tell(record.enrollment_group, change)
+        return record.followed(
+            self.clock(), settings_after(record.entry_settings, change, written) if written else None
+        )
 
-    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None, made: str | None) -> Entry | None:
+    async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
         """Have DPS follow a change of a group whose entry it has, and give that as it is then.
 
-        What a new group takes over is written in any case, unless this worker has made it (``made`` is its ETag then):
-        whoever has read the group as deleted, or not at all, may be about to delete or disable that entry as it was.
+        What a new group takes over is written in any case: whoever has read the group as deleted, or not at all, may
+        be about to delete or disable that entry as it was.
         """
         if change.action is ChangeAction.DELETE:
             await self._delete(record.enrollment_group, change, entry)
+            return None
+        if entry is None and change.action is ChangeAction.DISABLE:  # it lets nobody in, also when it is made again
+            check_conditions(named(record.enrollment_group), None, change.if_match)
+            await self._check_unchanged(record.enrollment_group, entry)
             return None
         if entry is None:
             raise gone(record.enrollment_group)
         if change.action is ChangeAction.CREATE:
             wanted = taken_over(entry, await self.entries.new_entry(record, change))
-            if entry["etag"] != made:
-                return await self.provisioning.put_group(wanted, etag=entry["etag"])
-        elif change.action is ChangeAction.RETIRE and record.rollover is not None:
+            await self.entries.check_signers(record, change)
+            return await self.provisioning.put_group(wanted, etag=entry["etag"])
+        if change.action is ChangeAction.RETIRE and record.rollover is not None:
             wanted = without_previous(entry, *await self.entries.certificates(record.rollover))
         else:
             await self.entries.check_issuer(record, change)
-            if entry["etag"] != made:
+            if not change.makes:
                 check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
             wanted = with_change(entry, change)
             if entry.get(STATUS) == "disabled" and wanted.get(STATUS) != "disabled":
@@ -264,6 +286,25 @@ class GroupConverger:
         """
         if await self.provisioning.get_group(group_id) != entry:
             raise Stale(group_id)
+
+    async def _undo(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
+        """Have nobody let devices in for a change that is refused: whoever has read the entry before is late then."""
+        is_new = change.makes or change.action is ChangeAction.CREATE
+        if entry is None or (is_new and not await self.entries.lets_in_by(entry, record, change)):
+            return  # nobody can make one that is enabled, nor change one that is not the group's
+        if change.makes and entry.get(STATUS) == GroupState.DISABLED:
+            await self.provisioning.delete_group(record.enrollment_group, etag=entry["etag"])
+        elif attestation_of(entry).kind in OF_GROUPS:
+            await self._overwrite(entry, entry)
+
+    async def _overwrite(self, entry: Entry, wanted: Entry) -> None:
+        """Write an entry even if nothing of it changes, so that its ETag does."""
+        try:
+            await self.provisioning.put_group(wanted, etag=entry["etag"])
+        except Rejected:
+            if wanted != entry:
+                raise
+            await self._check_unchanged(entry["enrollmentGroupId"], entry)  # DPS takes no such entry, from nobody
 
     async def _take_back(self, group_id: str, etag: str) -> None:
         """Delete the entry of a group that was deleted, or refused, while this worker was about to make it."""
@@ -302,12 +343,7 @@ class GroupConverger:
         with suppress(NotFound, Deferred):  # one that was not made nobody has put there
             source, target = [await self.authorities.certificate(each) for each in (rollover.source, rollover.target)]
             wanted = without_next(entry, source, target)
-        try:
-            await self.provisioning.put_group(wanted, etag=entry["etag"])
-        except Rejected:
-            if wanted != entry:
-                raise
-            await self._check_unchanged(group_id, entry)  # DPS takes no such entry any more, from nobody
+        await self._overwrite(entry, wanted)
 
     # --- events ---
 
@@ -326,3 +362,16 @@ class GroupConverger:
                 correlation_id=change.request,
                 occasion="retired" if change.action is ChangeAction.RETIRE else "",
             )
+
+
+def _refusing_change(record: GroupRecord, rejection: Rejected) -> GroupRecord:
+    """Give the record when its change can't be followed.
+
+    One whose ETag does not fit is withdrawn at once: nobody can write another entry for it, and whoever names an ETag
+    next has read this one.
+    """
+    return record.withdrawn() if isinstance(rejection, PreconditionFailed) else record.refusing_change()
+
+
+def _refusing_rollover(record: GroupRecord, _rejection: Rejected) -> GroupRecord:
+    return record.refusing_rollover()
