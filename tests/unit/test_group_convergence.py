@@ -11,9 +11,11 @@ import pytest
 
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
+from shared.domain.attestations import x509_attestation
 from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
-from shared.errors import Conflict, Deferred, NotFound, PreconditionFailed, Rejected
+from shared.errors import Conflict, Deferred, LedgerBehind, NotFound, PreconditionFailed, Rejected
 from shared.workflows.authorities.keys import AuthorityKeys
+from shared.workflows.authorities.loading import CertificateAuthorities
 from tests.unit.fakes import Killed, Trap
 from tests.unit.groups import GroupScene
 
@@ -410,6 +412,21 @@ async def test_an_entry_that_looks_as_it_is_wanted_is_looked_at_again() -> None:
     assert (status(scene), (await scene.record()).state) == ("enabled", "enabled")
 
 
+@pytest.mark.parametrize("action", ["disable", "delete"])
+async def test_an_entry_that_others_have_put_back_is_shut_though_it_was_not_there(action: str) -> None:
+    """It was looked for before they put it back."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    entry = scene.provisioning.groups.pop("g")
+
+    async def put_back() -> None:
+        await scene.provisioning.put_group(entry, etag=None)
+
+    meanwhile(scene, "get_group", put_back, before=False)
+    await scene.ask(action)
+    assert "g" not in scene.provisioning.groups or (action, status(scene)) == ("disable", "disabled")
+
+
 async def test_a_refusal_counts_only_if_the_group_is_as_it_was_judged() -> None:
     """Checked against DPS while another delivery made the group: its own entry is not taken for somebody else's."""
     scene = await GroupScene().set_up()
@@ -481,6 +498,7 @@ async def test_a_group_is_not_made_with_a_ca_that_ended_after_it_was_asked_for(e
     await ended(scene, end)
     await carried_on(scene, "create", issuer="line")
     assert ((await scene.record()).state, scene.provisioning.groups) == (GroupState.DELETED, {})
+    assert scene.provisioning.writes == 0
 
 
 async def test_a_group_is_made_with_a_ca_that_was_disabled_after_it_was_asked_for() -> None:
@@ -640,6 +658,60 @@ async def test_a_worker_that_was_killed_with_an_entry_it_has_made_leaves_none_th
     assert (scene.provisioning.groups, (await scene.record()).change) == ({}, None)
 
 
+@pytest.mark.parametrize("makes", [False, True])
+async def test_an_entry_of_others_is_left_alone_when_a_new_group_is_refused(*, makes: bool) -> None:
+    """They have made it since the request was checked; disabled, and with a CA of theirs. So it is not the app's."""
+    scene = await GroupScene().set_up()
+    for name in ("line", "theirs"):
+        await scene.issuing(name, "dpsCa")
+    await scene.ask("create", "h", issuer="theirs")
+    theirs = {**scene.provisioning.groups["h"], "enrollmentGroupId": "g", "provisioningStatus": "disabled"}
+    await killed_after_deciding(scene, "create", issuer="line")
+    if makes:  # it says already that it makes one
+        known = await scene.groups.get("g")
+        assert known is not None
+        await scene.groups.replace(known, known.record.making())
+    made = await scene.provisioning.put_group(theirs, etag=None)
+    with pytest.raises(Conflict, match="the DPS has an enrollment group 'g' that this app did not make"):
+        await scene.converger.settle("g")
+    assert scene.provisioning.groups["g"] == made
+
+
+async def test_an_entry_that_lets_in_by_keys_of_others_is_not_written_for_a_change_that_is_refused() -> None:
+    """DPS shows no symmetric keys, and might make new ones for an entry without them."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create", issuer="line")
+    await scene.ask("disable")
+    await killed_after_deciding(scene, "enable")
+    await ended(scene, "revoke")
+    entry = scene.provisioning.groups["g"]
+    theirs = await scene.provisioning.put_group({**entry, "attestation": {"type": "symmetricKey"}}, etag=entry["etag"])
+    with pytest.raises(Conflict, match="'line', a CA of the enrollment group 'g', is revoked"):
+        await scene.converger.settle("g")
+    assert (scene.provisioning.groups["g"], (await scene.record()).change) == (theirs, None)
+
+
+async def test_what_is_refused_is_undone_also_while_the_ledger_is_an_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That lets nobody in."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    scene.provisioning.step = Trap(1).step
+    with pytest.raises(Killed):
+        await scene.ask("create", issuer="line")
+    scene.provisioning.step = lambda: None
+    known = await scene.groups.get("g")
+    assert known is not None
+    await scene.groups.replace(known, known.record.refusing_change())
+
+    async def behind(_self: CertificateAuthorities) -> None:
+        raise LedgerBehind("it is at epoch 1")
+
+    monkeypatch.setattr(CertificateAuthorities, "check_ledger", behind)
+    assert (await scene.converger.settle("g")).state is GroupState.DELETED
+    assert scene.provisioning.groups == {}
+
+
 # --- rollovers that are refused when DPS has followed ---
 
 
@@ -723,6 +795,27 @@ async def test_a_refused_roll_that_is_killed_before_dps_follows_is_taken_back_by
     scene.now += timedelta(minutes=10)
     with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
         await scene.ask("roll", issuer="line")
+
+
+async def test_a_ca_that_comes_into_dps_while_its_refused_roll_is_taken_back_is_taken_out() -> None:
+    """DPS did not hold it when its entry was read. The worker that has put it there was late, and is killed."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+    await killed_after_deciding(scene, "roll", issuer="line")
+    await other_group(scene, "line")
+
+    async def late() -> None:
+        entry = deepcopy(scene.provisioning.groups["g"])
+        entry["attestation"] = x509_attestation(
+            *[(await scene.worker().authorities.load(each)).certificate for each in ("g-ca1", "line")]
+        )
+        await scene.provisioning.put_group(entry, etag=entry["etag"])
+
+    meanwhile(scene, "put_group", late)
+    with pytest.raises(Conflict, match="'line' is an issuing CA of the enrollment group 'h'"):
+        await scene.converger.prepare("g")
+    assert ((await scene.record()).rollover, scene.accepted()) == (None, ["g-ca1"])
 
 
 async def test_a_roll_that_another_worker_refuses_does_not_come_into_dps_late() -> None:

@@ -304,7 +304,8 @@ class GroupConverger:
         except Rejected:
             if wanted != entry:
                 raise
-            await self._check_unchanged(entry["enrollmentGroupId"], entry)  # DPS takes no such entry, from nobody
+            # Somebody else has changed it; or DPS takes no such entry any more, from nobody.
+            await self._check_unchanged(entry["enrollmentGroupId"], entry)
 
     async def _take_back(self, group_id: str, etag: str) -> None:
         """Delete the entry of a group that was deleted, or refused, while this worker was about to make it."""
@@ -318,7 +319,7 @@ class GroupConverger:
         if rollover is None:
             return record
         if rollover.refused:
-            await self._take_out(record.enrollment_group, rollover, entry)
+            await self._take_out(rollover, entry)
             return record.without_rollover()
         await self.entries.make_next(record.enrollment_group, rollover)
         if entry is None:
@@ -331,14 +332,13 @@ class GroupConverger:
         await self._write(entry, wanted)
         return record.taken_over(self.clock())
 
-    async def _take_out(self, group_id: str, rollover: Rollover, entry: Entry | None) -> None:
+    async def _take_out(self, rollover: Rollover, entry: Entry | None) -> None:
         """Have DPS hold the next CA no more.
 
         The entry is written even if it does not have it: whoever is about to put it there has an outdated ETag then.
         """
         if entry is None:
-            await self._check_unchanged(group_id, entry)
-            return
+            return  # one that is made again accepts the CAs that sign
         wanted = entry
         with suppress(NotFound, Deferred):  # one that was not made nobody has put there
             source, target = [await self.authorities.certificate(each) for each in (rollover.source, rollover.target)]
