@@ -31,6 +31,9 @@ class AuthorityState(StrEnum):
 OPENED = frozenset({AuthorityState.ACTIVE, AuthorityState.DISABLED, AuthorityState.RETIRED, AuthorityState.REVOKED})
 """CAs that are, or were, open: they answer for what they have signed, by their lists and by OCSP."""
 
+UNOPENED = frozenset({AuthorityState.REQUESTED, AuthorityState.AWAITING_CERTIFICATE, AuthorityState.SIGNED})
+"""CAs that were not open yet."""
+
 SERVING = OPENED | {AuthorityState.SIGNED}
 """CAs that have a certificate, and a key that is needed."""
 
@@ -189,6 +192,7 @@ class AuthorityRecord(Record):
         acts: ids of the last requests that were carried out; one that comes again changes nothing.
         audited: calls that are done when it is open, which an entry of the audit log is about.
         since: when an act led to its state.
+        ended_unopened: whether it was deleted before it was open.
         revoked_at: when it was revoked.
         revocation_reason: why.
         devices_request: id of the request by which its devices are revoked: its own, or that of a CA above it.
@@ -238,6 +242,7 @@ class AuthorityRecord(Record):
     acts: tuple[str, ...] = ()
     audited: tuple[AuditedAct, ...] = ()
     since: datetime | None = None
+    ended_unopened: bool = False
     revoked_at: datetime | None = None
     revocation_reason: RevocationReason | None = None
     devices_request: str | None = None
@@ -253,11 +258,6 @@ class AuthorityRecord(Record):
     def is_being_proved(self) -> bool:
         """Whether possession of its key is still to be proved; of one that is over it is not any more."""
         return self.proof_of_possession is ProofOfPossession.PENDING and self.state not in OVER
-
-    @property
-    def ended_unopened(self) -> bool:
-        """Whether it was deleted before it was open: from then on, another act has to come before a deletion."""
-        return self.state is AuthorityState.DELETED and len(self.acts) + (self.change is not None) == 1
 
     @property
     def missing(self) -> Missing | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from shared.domain.authorities import (
     OVER,
+    UNOPENED,
     AuthorityAction,
     AuthorityChange,
     AuthorityRecord,
@@ -186,6 +187,7 @@ def decided(record: AuthorityRecord, wanted: Wanted, at: datetime) -> AuthorityR
     if wanted.action is AuthorityAction.DELETE:
         # The end of a key that is kept here. One in the vault is its owner's to purge.
         changes |= {"wrapped_key": None, "audited": ()}
+        changes |= {"ended_unopened": record.ended_unopened or record.state in UNOPENED}
     return record.changed(**changes)
 
 

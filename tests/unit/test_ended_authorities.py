@@ -225,6 +225,18 @@ async def test_a_ca_that_was_deleted_while_it_was_proved_is_not_said_to_be_made(
         await scene.root("dpsCa")
 
 
+async def test_a_ca_that_was_deleted_twice_while_it_was_proved_is_not_said_to_be_made() -> None:
+    """The second deletion changes nothing."""
+    service = Interrupted(kills=False)
+    scene = Scene(verifiers=[service])
+    service.meanwhile = partial(act, scene, "dpsCa", "delete")
+    with pytest.raises(Conflict, match="'dpsCa' is deleted and signs nothing any more"):
+        await scene.root("dpsCa")
+    await act(scene, "dpsCa", "delete", requestId="again")
+    with pytest.raises(Conflict, match=r"^name: the certificate authority 'dpsCa' was deleted before it was ready; "):
+        await scene.root("dpsCa")
+
+
 async def test_a_ca_that_was_deleted_when_its_proof_was_given_is_not_said_to_be_made() -> None:
     """The service has taken the proof, and the ledger does not say so yet."""
 
