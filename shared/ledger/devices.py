@@ -247,16 +247,12 @@ class Devices:
 
     # --- what is to be done ---
 
-    async def enter_unsettled(self, record: UnsettledRecord) -> None:
-        """Note, before an act is written, that the services will have to follow it: so it can't be forgotten."""
-        await self._unsettled.put(record)
+    async def enter_unsettled(self, record: UnsettledRecord) -> Versioned[UnsettledRecord]:
+        """Note, before an act is written, that the services will have to follow it: so it can't be forgotten.
 
-    async def announce_unsettled(self, record: UnsettledRecord) -> Versioned[UnsettledRecord] | None:
-        """Note it likewise; give the note if nobody else has one of that generation: then it may be withdrawn."""
-        noted = await self._unsettled.try_insert(record)
-        if noted is None:
-            await self.enter_unsettled(record)  # so that whoever withdraws theirs leaves it
-        return noted
+        It is written over a note of the same generation, so whoever withdraws that one leaves this one.
+        """
+        return await self._unsettled.put(record)
 
     async def withdraw_unsettled(self, noted: Versioned[UnsettledRecord]) -> None:
         """Delete a note of an act that was not written; who has noted that generation since keeps theirs."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tests.unit.devices import DeviceScene
 
 
-async def act(scene: DeviceScene) -> None:
-    await change(scene.devices, "press", to_be_followed, at=scene.now)
+async def act(scene: DeviceScene) -> int:
+    return (await change(scene.devices, "press", to_be_followed, at=scene.now)).record.generation
 
 
 async def notes(scene: DeviceScene) -> list[int]:
@@ -79,11 +79,40 @@ async def test_the_note_of_an_act_whose_own_write_is_taken_for_somebody_elses_st
     assert await notes(scene) == [known.record.generation + 1]
 
 
+async def test_two_acts_that_are_followed_at_once_leave_no_note() -> None:
+    """The worker of the later one was faster; that of the earlier one has nothing to do."""
+    scene = await registered()
+    first = await act(scene)
+    second = await act(scene)
+    await scene.converger.converge("press", since=second)
+    await scene.converger.converge("press", since=first)
+    assert await notes(scene) == []
+
+
+async def test_of_two_acts_that_others_were_ahead_of_no_note_stays() -> None:
+    """Both are noted before either is written: the second one writes over the note of the first."""
+    scene = await registered()
+    known = await device_of(scene.devices, "press")
+    await act(scene)
+    await scene.converger.converge("press")
+    replace = scene.devices.replace
+
+    async def beside_another(*given: Any, **with_it: Any) -> Any:
+        scene.devices.replace = replace  # type: ignore[method-assign]
+        with pytest.raises(Stale):
+            await enter(scene.devices, known, to_be_followed(known.record), at=scene.now)
+        return await replace(*given, **with_it)
+
+    scene.devices.replace = beside_another  # type: ignore[method-assign]
+    with pytest.raises(Stale):
+        await enter(scene.devices, known, to_be_followed(known.record), at=scene.now)
+    assert await notes(scene) == []
+
+
 async def test_a_note_that_others_have_written_since_is_not_withdrawn() -> None:
     scene = await registered()
     known = await device_of(scene.devices, "press")
-    noted = await scene.devices.announce_unsettled(unsettled(to_be_followed(known.record), scene.now))
-    assert noted is not None
+    noted = await scene.devices.enter_unsettled(unsettled(to_be_followed(known.record), scene.now))
     await act(scene)
     await scene.devices.withdraw_unsettled(noted)
     assert await notes(scene) == [known.record.generation + 1]

@@ -60,7 +60,7 @@ async def enter(
     noted = None
     if wanted.generation != known.record.generation:
         asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
-        noted = await devices.announce_unsettled(unsettled(wanted, at).changed(**asked))
+        noted = await devices.enter_unsettled(unsettled(wanted, at).changed(**asked))
     try:
         return await devices.replace(known, wanted, reserved=reserved, signed=signed)
     except Stale:

@@ -99,8 +99,15 @@ class DeviceConverger:
     clock: Clock
 
     @step("converge device", "device_factory.registration_id")
-    async def converge(self, registration_id: str, *, noted: bool = False) -> Versioned[DeviceRecord]:
-        """Have the services follow a device's record, and tell what was announced; its notes stay if ``noted``.
+    async def converge(
+        self, registration_id: str, *, since: int | None = None, noted: bool = False
+    ) -> Versioned[DeviceRecord]:
+        """Have the services follow a device's record, and tell what was announced.
+
+        Args:
+            registration_id: the device.
+            since: the generation that its caller has entered, whose note goes even if others have followed a later one.
+            noted: whether the notes stay.
 
         Returns:
             The device, which the services follow.
@@ -110,7 +117,7 @@ class DeviceConverger:
             Deferred: a service is throttling, or others keep changing the device.
             LedgerBehind: a door is to be opened, and the ledger is an older one.
         """
-        late, first, brought, made = False, 0, False, Made()
+        late, first, forgets, made = False, since or 0, since is not None, Made()
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)
             first = first or known.record.generation
@@ -122,13 +129,13 @@ class DeviceConverger:
                     await self.check_ledger()
                 with suppress(Stale):  # somebody else is at it
                     await self.entries.bring_about(registration_id)
-                brought = True
+                forgets = True
                 continue
             if late and known.record.settled:
                 # Somebody else has settled it; and what was written here may have come after that.
                 known = await change(self.devices, registration_id, to_be_followed, at=self.clock())
             if known.record.settled:
-                if brought and not noted:
+                if forgets and not noted:
                     await self.forget(known.record, since=first)
                 return known
             try:
@@ -153,8 +160,8 @@ class DeviceConverger:
         record = (await device_of(self.devices, registration_id)).record
         wants = await self.own_entries.given(record)
         if record.settled and outdated(record, wants, self.clock()):
-            await change(self.devices, registration_id, brought_along, at=self.clock())
-            await self.converge(registration_id)
+            changed = await change(self.devices, registration_id, brought_along, at=self.clock())
+            await self.converge(registration_id, since=changed.record.generation)
         return wants
 
     async def forget(self, record: DeviceRecord, *, since: int) -> None:
@@ -370,8 +377,8 @@ class DeviceConverger:
         is_out = followed.record.disabled or followed.record.shut_out
         if not is_out or own_place(followed.record) == own_place(known.record):
             return followed
-        await change(self.devices, known.record.registration_id, brought_along, at=self.clock())
-        return await self.converge(known.record.registration_id)
+        changed = await change(self.devices, known.record.registration_id, brought_along, at=self.clock())
+        return await self.converge(known.record.registration_id, since=changed.record.generation)
 
 
 def _tell(noted: Sequence[UnsettledRecord], now: datetime) -> None:

@@ -67,8 +67,8 @@ class DeviceIdentities:
             after = upkeep.switched(record, enabled=enabled, reason=reason, at=self.clock())
             return upkeep.audited(after, acting.audited(), enabled=enabled)
 
-        await change(self.devices, registration_id, switched, at=self.clock())
-        await self.converger.converge(registration_id)
+        entered = await change(self.devices, registration_id, switched, at=self.clock())
+        await self.converger.converge(registration_id, since=entered.record.generation)
         return await self.describe(registration_id)
 
     async def delete(self, registration_id: str) -> None:

@@ -90,9 +90,11 @@ class Takeovers:
         def pin(record: DeviceRecord) -> DeviceRecord:
             return pinned(record, group=group_id, at=self.clock()) if _taken_over(record, group_id) else record
 
-        if not _taken_over((await change(self.devices, device.registration_id, pin, at=self.clock())).record, group_id):
+        entered = (await change(self.devices, device.registration_id, pin, at=self.clock())).record
+        if not _taken_over(entered, group_id):
             return False  # it was shut out meanwhile, or ordered into that group
-        await self.converger.converge(device.registration_id)  # from now on DPS takes its own certificates alone
+        # From now on DPS takes its own certificates alone.
+        await self.converger.converge(device.registration_id, since=entered.generation)
         try:
             await self.provisioning.delete_registration(device.registration_id, etag=present.get("etag"))
         except PreconditionFailed:

@@ -144,8 +144,8 @@ class Mending:
     # --- doors ---
 
     async def _follow(self, finding: FindingRecord) -> None:
-        await change(self.devices, finding.subject, to_be_followed, at=self.clock())
-        await self.converger.converge(finding.subject)
+        entered = await change(self.devices, finding.subject, to_be_followed, at=self.clock())
+        await self.converger.converge(finding.subject, since=entered.record.generation)
 
     async def _shut(self, finding: FindingRecord) -> None:
         """Shut the doors that the converger knows, and that of a hub where the device was left behind.
@@ -200,8 +200,8 @@ class Mending:
             return
         await self._delete_foreign(finding)
         pin = partial(pinned, group=finding.enrollment_group or "", at=self.clock())
-        await change(self.devices, finding.subject, pin, at=self.clock())
-        await self.converger.converge(finding.subject)
+        entered = await change(self.devices, finding.subject, pin, at=self.clock())
+        await self.converger.converge(finding.subject, since=entered.record.generation)
         await self._set_certificates(finding)
 
     async def _delete_foreign(self, finding: FindingRecord) -> None:
@@ -329,8 +329,8 @@ class Mending:
                 raise Overtaken(f"{finding.subject!r} is being changed by others")
             return switched(record, enabled=False, reason="found disabled in its hub", at=self.clock())
 
-        await change(self.devices, finding.subject, disabled, at=self.clock())
-        await self.converger.converge(finding.subject)
+        entered = await change(self.devices, finding.subject, disabled, at=self.clock())
+        await self.converger.converge(finding.subject, since=entered.record.generation)
 
     async def _take_hub(self, finding: FindingRecord) -> None:
         known = await device_of(self.devices, finding.subject)
