@@ -632,6 +632,21 @@ async def test_a_worker_who_is_late_makes_no_entry_again_by_which_a_revoked_ca_l
     assert (scene.provisioning.groups, (await scene.record()).change) == ({}, None)
 
 
+@pytest.mark.parametrize("end", ["retire", "revoke"])
+async def test_a_worker_that_was_killed_when_it_had_enabled_an_entry_leaves_none_that_is_refused(end: str) -> None:
+    """Its group does not exist yet: nobody else would shut it."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    scene.provisioning.step = Trap(2).step
+    with pytest.raises(Killed):
+        await scene.ask("create", issuer="line")
+    scene.provisioning.step = lambda: None
+    assert status(scene) == "enabled"
+    await ended(scene, end)
+    await carried_on(scene, "create", issuer="line")
+    assert (scene.provisioning.groups, (await scene.record()).state) == ({}, GroupState.DELETED)
+
+
 @pytest.mark.parametrize("action", ["create", "put"])
 @pytest.mark.parametrize("end", ["retire", "revoke"])
 async def test_a_worker_that_was_killed_with_an_entry_it_has_made_leaves_none_that_is_refused(

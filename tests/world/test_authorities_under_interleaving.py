@@ -54,7 +54,12 @@ async def test_a_worker_that_comes_back_after_others_took_it_for_gone_only_loses
     ("scene", "first", "second"),
     PAIRS
     if DEEPER
-    else [("acting", "renew the root", "revoke the root"), ("unproved", "create root", "delete the root")],
+    else [
+        ("acting", "renew the root", "revoke the root"),
+        ("unproved", "create root", "delete the root"),
+        ("grouped", "create the group", "revoke the group's CA"),
+        ("taken out", "put the group", "revoke the group's CA"),
+    ],
 )
 async def test_a_worker_that_is_killed_after_another_act_leaves_nothing_open(
     scene: str, first: str, second: str

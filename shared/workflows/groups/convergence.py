@@ -289,10 +289,10 @@ class GroupConverger:
 
     async def _undo(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
         """Have nobody let devices in for a change that is refused: whoever has read the entry before is late then."""
-        is_new = change.makes or change.action is ChangeAction.CREATE
-        if entry is None or (is_new and not await self.entries.lets_in_by(entry, record, change)):
+        creates = change.action is ChangeAction.CREATE
+        if entry is None or ((change.makes or creates) and not await self.entries.lets_in_by(entry, record, change)):
             return  # nobody can make one that is enabled, nor change one that is not the group's
-        if change.makes and entry.get(STATUS) == GroupState.DISABLED:
+        if change.makes and (creates or entry.get(STATUS) == GroupState.DISABLED):
             await self.provisioning.delete_group(record.enrollment_group, etag=entry["etag"])
         elif attestation_of(entry).kind in OF_GROUPS:
             await self._overwrite(entry, entry)
