@@ -109,6 +109,30 @@ async def test_of_two_acts_that_others_were_ahead_of_no_note_stays() -> None:
     assert await notes(scene) == []
 
 
+async def test_the_note_of_an_act_that_is_still_to_be_written_stays() -> None:
+    """Its worker stood still for longer than a minute; then it has written the act, and was killed."""
+    scene = await registered()
+    known = await device_of(scene.devices, "press")
+    wanted = to_be_followed(known.record)
+    await scene.devices.enter_unsettled(unsettled(wanted, scene.now))
+    scene.now += timedelta(minutes=2)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 0
+    await scene.devices.replace(known, wanted)
+    scene.now += timedelta(minutes=1)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 1
+    assert ((await device_of(scene.devices, "press")).record.settled, await notes(scene)) == (True, [])
+
+
+async def test_the_note_of_an_act_that_can_not_be_written_any_more_goes() -> None:
+    """A host ends its worker after ten minutes."""
+    scene = await registered()
+    known = await device_of(scene.devices, "press")
+    await scene.devices.enter_unsettled(unsettled(to_be_followed(known.record), scene.now))
+    scene.now += timedelta(minutes=10)
+    assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 0
+    assert await notes(scene) == []
+
+
 async def test_a_note_that_others_have_written_since_is_not_withdrawn() -> None:
     scene = await registered()
     known = await device_of(scene.devices, "press")

@@ -60,6 +60,20 @@ async def test_a_certificate_is_replaced_once_whatever_else_is_asked_for(scene: 
     proof.check()
 
 
+@pytest.mark.parametrize(
+    ("scene", "first"),
+    [(scene, first) for scene, (firsts, _) in USUAL.items() for first in firsts]
+    if DEEPER
+    else [("registered", "disable"), ("registered", "enable")],
+)
+async def test_a_worker_that_is_killed_after_another_act_leaves_no_door_open(scene: str, first: str) -> None:
+    """It takes one more step after the other act has ended, such as to write what nobody has a note of any more."""
+    proof, world = Proof(), await SCENES[scene]()
+    for second in USUAL[scene][1]:
+        await proof.interleave_and_kill(world, first, second)
+    assert proof.faults == []
+
+
 @pytest.mark.parametrize(("scene", "first", "second"), IN_TURN)
 async def test_two_acts_that_pause_in_turn_end_as_if_one_had_come_after_the_other(
     scene: str, first: str, second: str

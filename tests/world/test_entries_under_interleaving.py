@@ -1,7 +1,11 @@
-"""What operators want of a device's individual enrollment comes about, whatever else is asked for and wherever it breaks."""
+"""What operators want of a device's individual enrollment comes about, whatever else is asked for and wherever it breaks.
+
+``PROVE=1`` (``make prove``) kills a worker after another act in every scene.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +36,7 @@ async def shut() -> World:
     return world
 
 
+DEEPER = os.environ.get("PROVE") == "1"
 SCENES = {"registered": registered, "entered": entered, "disabled": shut, "held": acts.held}
 
 
@@ -53,6 +58,17 @@ async def test_an_act_on_an_entry_beside_another_ends_as_if_one_had_come_after_t
     for second in OTHERS:
         await proof.interleave(world, first, second)
     proof.check()
+
+
+@pytest.mark.parametrize("first", ENTRY)
+@pytest.mark.parametrize("scene", SCENES if DEEPER else ["registered"])
+async def test_a_worker_that_is_killed_after_another_act_leaves_what_is_finished(scene: str, first: str) -> None:
+    """What it makes after the entry was deleted is a finding, and none of these."""
+    proof, world = Proof(), await SCENES[scene]()
+    for second in OTHERS:
+        if second != "delete the entry":
+            await proof.interleave_and_kill(world, first, second)
+    assert proof.faults == []
 
 
 @pytest.mark.parametrize("second", ENTRY)

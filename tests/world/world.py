@@ -413,7 +413,7 @@ class World:
             for queue in QUEUES:
                 for message in list(self.queues.queues.get(queue, ())):
                     await self._deliver_when_visible(queue, message)
-            if self.unsettled:
+            if self.unsettled or (self.killed_late and self._noted):
                 self.now += _SWEEP
             for timer in self._due():
                 await self.worker.tick(timer)
@@ -445,6 +445,11 @@ class World:
             if each.settled and outdated(each, given(each, groups.get(each.enrollment_group or "")), self.now)
         ]
 
+    @property
+    def _noted(self) -> bool:
+        """Whether the directory is to be looked at for a device."""
+        return any(partition == "!changes" for partition, _ in self.storage.table("directory").rows)
+
     def _due(self) -> Iterator[str]:
         """Give the timers that find something to do; the others change nothing."""
         today = self.now.date().isoformat()
@@ -452,7 +457,7 @@ class World:
             yield from ("expiry_sweep", "key_deletion")
         if self.unsettled:
             yield "convergence_sweep"
-        if any(partition == "!changes" for partition, _ in self.storage.table("directory").rows):
+        if self._noted:
             yield "directory_upkeep"
         if self.storage.table("orders").rows:
             yield "order_sweep"

@@ -218,7 +218,10 @@ class DeviceConverger:
         failures, done = list[Exception](), 0
         for each in due:
             try:
-                done += await self._go_on(each)
+                known = await self.devices.get(each.registration_id)
+                if each.since > self.clock() - DELIVERY_LASTS and not _is_entered(known, each):
+                    continue  # its worker may still be about to write the act
+                done += await self._go_on(known, each)
                 await self.left.end(each)
                 await self.devices.leave_unsettled(each)
             except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
@@ -227,10 +230,9 @@ class DeviceConverger:
             raise ExceptionGroup(f"{len(failures)} of {len(due)} devices can't be brought about yet", failures)
         return done
 
-    async def _go_on(self, note: UnsettledRecord) -> int:
+    async def _go_on(self, known: Versioned[DeviceRecord] | None, note: UnsettledRecord) -> int:
         """Converge a device whose note was left. If it is settled, its worker may have come late and broken off."""
-        known = await self.devices.get(note.registration_id)
-        if known is None or known.record.generation < note.generation or (known.record.settled and note.of_entry):
+        if known is None or not _is_entered(known, note) or (known.record.settled and note.of_entry):
             return 0  # the act that it announced was not written, or its worker has taken back what came late
         if note.late is not None and known.record.shut_out and known.record.settled:
             return 0  # what came late was wanted
@@ -379,6 +381,10 @@ class DeviceConverger:
             return followed
         changed = await change(self.devices, known.record.registration_id, brought_along, at=self.clock())
         return await self.converge(known.record.registration_id, since=changed.record.generation)
+
+
+def _is_entered(known: Versioned[DeviceRecord] | None, note: UnsettledRecord) -> bool:
+    return known is not None and known.record.generation >= note.generation
 
 
 def _tell(noted: Sequence[UnsettledRecord], now: datetime) -> None:
