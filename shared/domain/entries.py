@@ -93,7 +93,7 @@ def group_entry(group_id: str, attestation: Entry, status: str = "enabled") -> E
     }
 
 
-def with_change(entry: Entry, change: Change) -> Entry:
+def with_change(entry: Entry, change: Change, *, is_made: bool = False) -> Entry:
     """Give the entry of a group as a change wants it; what that does not name stays.
 
     One that was made for the change is disabled until then.
@@ -102,7 +102,7 @@ def with_change(entry: Entry, change: Change) -> Entry:
         Conflict: it names CAs by reference, and the group holds its issuing CA's certificate itself.
     """
     changed = with_values(entry, change.settings)
-    if change.makes or STATUS in change.asked:
+    if is_made or STATUS in change.asked:
         changed[STATUS] = change.state.value
     return with_references(changed, change.ca_references) if change.ca_references else changed
 

@@ -121,6 +121,7 @@ class Change(Part):
         restores: whether the entry is made again if DPS does not have it.
         makes: whether DPS did not have the entry when the change was to be followed, so that it is made for it.
         refused: whether it is not to be after all: it is withdrawn when nobody can let devices in for it any more.
+        followed: whether DPS follows it, so that it is only to be told.
         if_match: the ETag that the entry is expected to have.
         if_none_match: the ETag that it is expected not to have.
         parent: name of the CA that the issuing CA is made under; ``None`` if it is there.
@@ -141,6 +142,7 @@ class Change(Part):
     restores: bool = False
     makes: bool = False
     refused: bool = False
+    followed: bool = False
     if_match: str | None = None
     if_none_match: str | None = None
     parent: str | None = None
@@ -151,7 +153,7 @@ class Change(Part):
     @property
     def only_told(self) -> bool:
         """Whether there is nothing to do for it, but to tell it."""
-        return self.overtaken or self.action is ChangeAction.ROLL
+        return self.followed or self.overtaken or self.action is ChangeAction.ROLL
 
     def is_same_as(self, other: Change) -> bool:
         """Tell whether another one was decided with it, however far either is."""
@@ -172,7 +174,7 @@ class GroupRecord(Record):
         previous_issuer: name of the CA it took over from, whose certificates DPS still accepts.
         generation: how often the issuing CA was made for this group; names the next one.
         last_request: id of the request that led to this state.
-        change: what is wanted of it, until DPS follows; one at a time.
+        change: what is wanted of it, until DPS follows and that is told; one at a time.
         rollover: the last one, or the one under way.
         ca_references: what it accepts instead of its issuing CA, if it was made so.
         renew_automatically: whether its devices are renewed by themselves.
@@ -235,7 +237,7 @@ class GroupRecord(Record):
         return request in {each.request for each in (self.change, self.preparing) if each}
 
     def followed(self, at: datetime, entry_settings: dict[str, Any] | None = None) -> Self:
-        """Give the record when DPS follows its change.
+        """Give the record when DPS follows its change, which is still to be told. From then on nobody refuses it.
 
         Args:
             at: the present time.
@@ -246,27 +248,34 @@ class GroupRecord(Record):
             return self
         if change.action is ChangeAction.RETIRE:
             rollover = self.rollover and self.rollover.changed(state=RolloverState.RETIRED, retired_at=at, problem=None)
-            return self.changed(change=None, rollover=rollover, previous_issuer=None, updated_at=at)
-        done = self.changed(change=None, acts=(*self.acts, change.request)[-_ACTS:])
-        if change.overtaken:
-            return done
-        times = {each: max(when, self.asked.get(each, when)) for each, when in change.asked.items()}
-        return done.changed(
-            state=change.state,
-            issuer=change.issuer,
-            ca_references=change.ca_references or self.ca_references,
-            renew_automatically=(
-                self.renew_automatically if change.renew_automatically is None else change.renew_automatically
-            ),
-            asked={**self.asked, **times},
-            entry_settings=self.entry_settings if entry_settings is None else entry_settings,
-            updated_at=at,
-            last_request=change.request,
-        )
+            after = self.changed(rollover=rollover, previous_issuer=None)
+        else:
+            times = {each: max(when, self.asked.get(each, when)) for each, when in change.asked.items()}
+            renews = self.renew_automatically if change.renew_automatically is None else change.renew_automatically
+            after = self.changed(
+                state=change.state,
+                issuer=change.issuer,
+                ca_references=change.ca_references or self.ca_references,
+                renew_automatically=renews,
+                asked={**self.asked, **times},
+                entry_settings=self.entry_settings if entry_settings is None else entry_settings,
+            )
+        return after.changed(change=change.changed(followed=True), updated_at=at)
+
+    def told(self) -> Self:
+        """Give the record when its change was told, which is done then."""
+        change = self.change
+        if change is None or change.action is ChangeAction.RETIRE:
+            return self.changed(change=None)
+        last = {} if change.overtaken else {"last_request": change.request}
+        return self.changed(change=None, acts=(*self.acts, change.request)[-_ACTS:], **last)
 
     def has_followed(self, change: Change) -> bool:
         """Tell whether the group is there, and DPS has followed one of its last changes."""
-        return self.state not in {GroupState.REQUESTED, GroupState.DELETED} and change.request in self.acts
+        if self.state in {GroupState.REQUESTED, GroupState.DELETED}:
+            return False
+        told = change.request in self.acts
+        return told or (self.change is not None and self.change.followed and self.change.is_same_as(change))
 
     def making(self) -> Self:
         """Give the record before an entry is made for its change."""

@@ -22,6 +22,8 @@ from tests.unit.groups import GroupScene
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from cryptography import x509
+
     from shared.domain.authorities import AuthorityRecord
 
 
@@ -632,19 +634,120 @@ async def test_a_worker_who_is_late_makes_no_entry_again_by_which_a_revoked_ca_l
     assert (scene.provisioning.groups, (await scene.record()).change) == ({}, None)
 
 
+async def asked_to_disable(scene: GroupScene) -> list[str]:
+    """Give the groups that the timer of CAs asks to be disabled, since a CA of theirs is revoked."""
+    scene.queues.sent.clear()
+    scene.now += timedelta(minutes=10)
+    await scene.worker().converger.sweep()
+    asked = [body["data"] for queue, body, _ in scene.queues.sent if queue == "enrollment-group-requests"]
+    return [each["enrollmentGroup"] for each in asked if each["action"] == "disable"]
+
+
+async def put_by_hand(scene: GroupScene, authority: str, state: str) -> dict[str, Any]:
+    """Have an entry of the group in DPS that somebody has made there."""
+    certificate = await scene.worker().authorities.certificate(authority)
+    entry = {"enrollmentGroupId": "g", "provisioningStatus": state, "attestation": x509_attestation(certificate)}
+    return await scene.provisioning.put_group(entry, etag=None)
+
+
+@pytest.mark.parametrize("there", [None, "disabled", "enabled"])
 @pytest.mark.parametrize("end", ["retire", "revoke"])
-async def test_a_worker_that_was_killed_when_it_had_enabled_an_entry_leaves_none_that_is_refused(end: str) -> None:
-    """Its group does not exist yet: nobody else would shut it."""
+async def test_a_group_that_dps_has_enabled_is_made_though_its_ca_has_ended_since(end: str, there: str | None) -> None:
+    """So it is known, and is disabled if the CA is revoked. Whether the app has made its entry, or taken one over."""
     scene = await GroupScene().set_up()
     await scene.issuing("line", "dpsCa")
-    scene.provisioning.step = Trap(2).step
+    if there is not None:
+        await put_by_hand(scene, "line", there)
+    scene.provisioning.step = Trap(2 if there is None else 1).step
     with pytest.raises(Killed):
         await scene.ask("create", issuer="line")
     scene.provisioning.step = lambda: None
     assert status(scene) == "enabled"
     await ended(scene, end)
-    await carried_on(scene, "create", issuer="line")
+    assert await scene.converger.sweep(older_than=timedelta()) == 1
+    assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
+    assert await asked_to_disable(scene) == (["g"] if end == "revoke" else [])
+
+
+async def test_what_dps_follows_is_told_by_whoever_comes_though_it_could_not_be_made_any_more() -> None:
+    """It is recorded before it is told: so nobody is told that it is done, and then that it was refused."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    scene.queues.step = Trap(1).step
+    with pytest.raises(Killed):
+        await scene.ask("create", issuer="line")
+    scene.queues.step = lambda: None
+    await ended(scene, "revoke")
+    await scene.ask("create", issuer="line")
+    assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
+
+
+async def test_an_entry_with_a_former_certificate_of_its_ca_is_still_the_one_that_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The renewal was begun when no group had the CA. The group is made anew, with the certificate that the CA has now."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    former = await scene.worker().authorities.certificate("line")
+    renew = {"requestId": "renew-line", "name": "line", "action": "renew"}
+    await scene.worker().acts.carry_out(parse(AuthorityAct, renew))
+    certificate = scene.worker().authorities.certificate
+
+    async def before(name: str) -> x509.Certificate:
+        return former if name == "line" else await certificate(name)
+
+    scene.provisioning.step = Trap(2).step
+    monkeypatch.setattr(CertificateAuthorities, "certificate", lambda _self, name: before(name))
+    with pytest.raises(Killed):
+        await scene.ask("create", issuer="line")
+    monkeypatch.undo()
+    scene.provisioning.step = lambda: None
+    with pytest.raises(Conflict, match="this app did not make"):
+        await scene.converger.settle("g")
     assert (scene.provisioning.groups, (await scene.record()).state) == ({}, GroupState.DELETED)
+
+
+async def test_a_group_by_reference_is_not_made_when_its_issuing_ca_was_revoked() -> None:
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await killed_after_deciding(scene, "create", caReferences={"primary": "dpsCa"}, issuer="line")
+    await ended(scene, "revoke")
+    with pytest.raises(Conflict, match="'line' is revoked and signs nothing any more"):
+        await scene.converger.settle("g")
+    assert (scene.provisioning.groups, (await scene.record()).state) == ({}, GroupState.DELETED)
+
+
+async def test_an_entry_that_others_have_made_beside_a_put_is_theirs() -> None:
+    """It has another CA: the put finds one that it did not want to be there, and enables nothing."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("theirs", "dpsCa")
+    await scene.ask("create")
+    scene.provisioning.groups.clear()
+
+    async def made_by_others() -> None:
+        await put_by_hand(scene, "theirs", "disabled")
+
+    meanwhile(scene, "put_group", made_by_others)
+    with pytest.raises(PreconditionFailed, match="the enrollment group 'g' exists"):
+        await scene.ask("put", ifNoneMatch="*", iotEdge=True)
+    assert (status(scene), scene.accepted(), "capabilities" in scene.provisioning.groups["g"]) == (
+        "disabled", ["theirs"], False
+    )  # fmt: skip
+
+
+async def test_an_entry_that_others_have_made_of_a_revoked_ca_is_not_enabled_by_a_put() -> None:
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    await scene.ask("create")
+    scene.provisioning.groups.clear()
+    scene.group_rows.step = Trap(2).step  # when it is entered that one is made
+    with pytest.raises(Killed):
+        await scene.ask("put")
+    scene.group_rows.step = lambda: None
+    await put_by_hand(scene, "line", "disabled")
+    await ended(scene, "revoke")
+    assert await scene.converger.sweep(older_than=timedelta()) == 1
+    assert (status(scene), scene.accepted()) == ("disabled", ["line"])
 
 
 @pytest.mark.parametrize("action", ["create", "put"])
@@ -707,24 +810,71 @@ async def test_an_entry_that_lets_in_by_keys_of_others_is_not_written_for_a_chan
     assert (scene.provisioning.groups["g"], (await scene.record()).change) == (theirs, None)
 
 
-async def test_what_is_refused_is_undone_also_while_the_ledger_is_an_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That lets nobody in."""
+async def test_what_is_refused_is_not_undone_while_the_ledger_is_an_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may not know that the group was made since."""
     scene = await GroupScene().set_up()
-    await scene.issuing("line", "dpsCa")
-    scene.provisioning.step = Trap(1).step
-    with pytest.raises(Killed):
-        await scene.ask("create", issuer="line")
-    scene.provisioning.step = lambda: None
+    await scene.ask("create")
     known = await scene.groups.get("g")
     assert known is not None
-    await scene.groups.replace(known, known.record.refusing_change())
+    refused = Change(
+        request="r", action=ChangeAction.CREATE, state=GroupState.ENABLED, issuer="g-ca1", decided_at=scene.now
+    ).changed(makes=True, refused=True)
+    before = known.record.changed(change=refused)
+    await scene.groups.replace(known, before)
 
     async def behind(_self: CertificateAuthorities) -> None:
         raise LedgerBehind("it is at epoch 1")
 
     monkeypatch.setattr(CertificateAuthorities, "check_ledger", behind)
-    assert (await scene.converger.settle("g")).state is GroupState.DELETED
-    assert scene.provisioning.groups == {}
+    with pytest.raises(LedgerBehind):
+        await scene.converger.settle("g")
+    assert status(scene) == "enabled"
+
+
+async def test_a_group_that_is_rolled_is_disabled_by_the_timer_while_the_ledger_is_an_older_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The roll waits, and what shuts does not."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    for action in ("roll", "disable"):
+        await killed_after_deciding(scene, action)
+
+    async def behind(_self: CertificateAuthorities) -> None:
+        raise LedgerBehind("it is at epoch 1")
+
+    monkeypatch.setattr(CertificateAuthorities, "check_ledger", behind)
+    with pytest.raises(ExceptionGroup):
+        await scene.converger.sweep(older_than=timedelta())
+    assert status(scene) == "disabled"
+
+
+# --- several requests ---
+
+
+async def test_a_roll_is_not_refused_for_what_another_request_wanted() -> None:
+    """What that one left is brought about first, and is refused."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await killed_after_deciding(scene, "roll")
+    await killed_after_deciding(scene, "update", ifMatch='"9"', iotEdge=True)
+    scene.now += timedelta(minutes=10)
+    await scene.ask("roll")
+    assert told(scene) == ["create", "roll"]
+
+
+async def test_a_request_that_is_done_is_not_refused_for_what_another_one_wants_since() -> None:
+    """Another worker has brought it about, and the next request was entered."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+
+    async def others() -> None:
+        await scene.converger.settle("g")
+        await killed_after_deciding(scene, "update", ifMatch='"9"', iotEdge=True)
+
+    meanwhile(scene, "put_group", others)
+    await scene.ask("disable")
+    assert told(scene) == ["create", "disable"]
 
 
 # --- rollovers that are refused when DPS has followed ---

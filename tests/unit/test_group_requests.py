@@ -169,9 +169,9 @@ async def test_what_comes_twice_is_done_once_though_it_was_killed_anywhere() -> 
         record = await scene.record()
         assert (record.state, record.issuer, record.change) == (GroupState.ENABLED, "g-ca1", None)
         assert set(told(scene)) == {("create", False)}
-    assert after == 8, (
-        "claim, that an entry is made for it, the CA's event, entry in DPS, the same enabled, event, ledger: seven steps, "
-        "and then none is left"
+    assert after == 9, (
+        "claim, that an entry is made for it, the CA's event, entry in DPS, the same enabled, that it is so, event, that it "
+        "was told: eight steps, and then none is left"
     )
 
 

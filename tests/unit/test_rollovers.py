@@ -349,7 +349,7 @@ async def test_a_retirement_that_is_killed_after_any_step_is_carried_on() -> Non
             ("EnrollmentGroupChanged/g/roll", "roll"),
             ("EnrollmentGroupChanged/g/roll/retired", "retire"),
         }
-    assert after == 5, "decision, entry in DPS, event, ledger: four steps, and then none is left"
+    assert after == 6, "decision, entry in DPS, ledger, event, that it was told: five steps, and then none is left"
 
 
 async def test_a_retirement_does_not_displace_a_change() -> None:

@@ -79,6 +79,9 @@ class IssuingAuthorities(Authorities):
     async def certificate(self, name: str) -> x509.Certificate:
         return (await self.load(name)).certificate
 
+    async def thumbprints(self, name: str) -> frozenset[str]:
+        return frozenset({thumbprint(name)} if name in self.made else ())
+
     async def loaded(self, name: str) -> LoadedAuthority:
         return LoadedAuthority(
             name=name, issuer=await self.load(name), anchor=hierarchy().root.certificate, anchor_name="dpsCa"

@@ -25,10 +25,11 @@ from shared.domain.given_settings import given, outdated
 from shared.domain.groups import GroupRecord, GroupState
 from shared.domain.orders import LineState, OrderLine
 from shared.domain.rejections import RejectionRecord, RejectionState
+from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.words import RegisterBy
 from shared.ledger.certificates import Certificates
 from shared.ledger.changes import ChangeNotes
-from shared.ledger.devices import Devices, partition_of
+from shared.ledger.devices import Devices, UnsettledRecord, partition_of
 from shared.ledger.epochs import EPOCH
 from shared.ledger.groups import Groups
 from shared.ledger.orders import Orders
@@ -51,11 +52,11 @@ from tests.world.storage import Blobs, Queues, Tables
 from tests.world.trace import EVERYTHING, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 
     from shared.domain.callers import Actor
     from shared.services import Services
-    from tests.world.storage import Queued
+    from tests.world.storage import Queued, Row
 
 DEVICE, GROUP, ISSUER = "press", "line", "line-1-ca1"
 SETTINGS = Settings.from_environment(
@@ -421,7 +422,10 @@ class World:
                 await self.services.converger.bring_along(each)
             has_failed = sum(host.failed for host in self.hosts) != failed
             if self.changes() == before and not has_failed:
-                return
+                gone = [row.read(UnsettledRecord).since + DELIVERY_LASTS for row in self._notes()]
+                if not gone or min(gone) <= self.now:
+                    return
+                self.now = min(gone)  # the worker that was about to write an act is dead by then
             if has_failed:
                 self.now += 2 * HOLDS  # a timer that waits for the ledger looks at it again
         raise RestlessError(f"after {rounds} rounds there is no rest: {self.queues.queues}")
@@ -444,6 +448,9 @@ class World:
             for each in self.records().values()
             if each.settled and outdated(each, given(each, groups.get(each.enrollment_group or "")), self.now)
         ]
+
+    def _notes(self) -> Collection[Row]:
+        return self.storage.table("unsettled").rows.values()
 
     @property
     def _noted(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shared.domain.authorities import SERVING, AuthorityState
 from shared.domain.authority_acts import check_signs
 from shared.errors import Deferred
+from shared.pki import names
 from shared.pki.extensions import DistributionPoints
 from shared.pki.issuers import Issuer
 from shared.workflows.authorities.changes import authority_of
@@ -94,6 +95,14 @@ class CertificateAuthorities:
     async def certificate(self, name: str) -> x509.Certificate:
         """Give a CA's certificate, whatever has become of its key; errors are those of :meth:`load`."""
         return _certificate_of(await self.get(name))
+
+    async def thumbprints(self, name: str) -> frozenset[str]:
+        """Give the SHA-256 of all its certificates: one that was renewed has several.
+
+        Raises:
+            NotFound: the CA does not exist.
+        """
+        return frozenset(names.sha256_thumbprint(each) for each in all_certificates(await self.get(name)))
 
     async def chain(self, name: str) -> tuple[x509.Certificate, ...]:
         """Give it with those above it up to its root, likewise."""

@@ -6,7 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.domain.attestations import reference_attestation, same_attestation, x509_attestation
+from shared.domain.attestations import (
+    AttestationKind,
+    attestation_of,
+    reference_attestation,
+    same_attestation,
+    signers,
+    x509_attestation,
+)
 from shared.domain.authority_acts import check_signs
 from shared.domain.entries import group_entry, with_values
 from shared.domain.groups import GroupState
@@ -35,15 +42,16 @@ class GroupEntries:
     authorities: CertificateAuthorities
     creation: AuthorityCreation
 
-    async def check_signers(self, record: GroupRecord, change: Change) -> None:
-        """See that none of the CAs has ended that DPS is to let devices in by when an entry is made for a change.
+    async def check_lets_in(self, record: GroupRecord, change: Change) -> None:
+        """See that DPS may let devices in by the CAs of an entry that is made, or taken over, for a change.
 
         Raises:
-            Conflict: one has.
+            Conflict: one of them has ended, or another group has it.
         """
+        await self.check_issuer(record, change)
         if record.state is GroupState.ENABLED:
             await check_none_over(self.authorities, record)
-        elif record.state is GroupState.REQUESTED and (change.ca_references or record.ca_references) is None:
+        elif record.state is GroupState.REQUESTED and change.issuer:
             with suppress(Deferred):  # one that is disabled signs when it is enabled
                 check_signs(await self.authorities.get(change.issuer))
 
@@ -63,12 +71,10 @@ class GroupEntries:
         """Give the entry that DPS is to have of a group if it has none.
 
         Raises:
-            Conflict: another group has its CA.
             Rejected: its CA can't be made.
             Deferred: its CA is not ready yet.
         """
         group_id = record.enrollment_group
-        await self.check_issuer(record, change)
         if record.state is GroupState.REQUESTED:
             await self._make_authority(group_id, change.issuer, change.parent, change.custody, cause=change.request)
             body = group_entry(group_id, await self._attestation(record, change))
@@ -77,20 +83,30 @@ class GroupEntries:
             body |= record.entry_settings or {}
         return with_values(body, change.settings)
 
-    async def lets_in_by(self, entry: Entry, record: GroupRecord, change: Change) -> bool:
-        """Tell whether an entry has the CAs that one has which is made for a change."""
-        try:
-            attestation = await self._attestation(record, change)
-        except (NotFound, Deferred):  # they were not made, so nobody has put them there
+    async def is_made_for(self, entry: Entry, record: GroupRecord, change: Change) -> bool:
+        """Tell whether an entry has the CAs of one that is made for a change, by whatever certificates of theirs."""
+        if (references := change.ca_references or record.ca_references) is not None:
+            wanted = reference_attestation(references.primary, references.secondary)
+            return same_attestation(entry, group_entry(record.enrollment_group, wanted))
+        held = [each for each in signers(entry) if each is not None]
+        signing = self._signing(record, change)
+        if attestation_of(entry).kind is not AttestationKind.SIGNING_CERTIFICATES or len(held) != len(signing):
             return False
-        return same_attestation(entry, group_entry(record.enrollment_group, attestation))
+        try:
+            known = [await self.authorities.thumbprints(each) for each in signing]
+        except NotFound:  # it was not made, so nobody has put it there
+            return False
+        return all(each in own for each, own in zip(held, known, strict=True))
+
+    @staticmethod
+    def _signing(record: GroupRecord, change: Change) -> list[str]:
+        is_new = record.state is GroupState.REQUESTED
+        return [each for each in ((change.issuer,) if is_new else (record.previous_issuer, record.issuer)) if each]
 
     async def _attestation(self, record: GroupRecord, change: Change) -> Entry:
         if (references := change.ca_references or record.ca_references) is not None:
             return reference_attestation(references.primary, references.secondary)
-        is_new = record.state is GroupState.REQUESTED
-        signing = (change.issuer,) if is_new else (record.previous_issuer, record.issuer)
-        return x509_attestation(*[await self.authorities.certificate(name) for name in signing if name])
+        return x509_attestation(*[await self.authorities.certificate(each) for each in self._signing(record, change)])
 
     # --- the CAs of a rollover ---
 

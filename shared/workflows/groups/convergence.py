@@ -80,8 +80,12 @@ class GroupConverger:
     clock: Clock
 
     @step("converge group", "device_factory.enrollment_group")
-    async def settle(self, group_id: str) -> GroupRecord:
+    async def settle(self, group_id: str, *, request: str | None = None) -> GroupRecord:
         """Have DPS follow a group's change, if there is one.
+
+        Args:
+            group_id: the group.
+            request: id of the caller's request, who is not told why another one was refused; ``None`` for all.
 
         Returns:
             The record, without a change.
@@ -105,13 +109,13 @@ class GroupConverger:
                 if refusal is not None:
                     raise refusal
                 return known.record
-            if change.action not in SHUTTING and not change.refused:
+            if change.action not in SHUTTING:
                 await self.authorities.check_ledger()
             try:
                 # Kept when a round is overtaken: whoever withdraws the change may not know of it.
                 made = await self._round(known, entry, self._change, _refusing_change) or made
             except Rejected as rejection:
-                refusal = rejection
+                refusal = rejection if request in {None, change.request} else None
         raise busy(group_id)
 
     @step("prepare rollover", "device_factory.enrollment_group")
@@ -136,10 +140,10 @@ class GroupConverger:
                 if refusal is not None:
                     raise refusal
                 return known.record
-            await self.authorities.check_ledger()
             if known.record.change is not None:
-                await self.settle(group_id)
+                await self.settle(group_id, request=rollover.request)
                 continue
+            await self.authorities.check_ledger()
             try:
                 await self._round(known, entry, self._roll, _refusing_rollover)
             except Rejected as rejection:
@@ -212,12 +216,12 @@ class GroupConverger:
         if entry is not None or change is None or change.refused or not change.makes:
             return None
         wanted = await self.entries.new_entry(record, change)
-        await self.entries.check_signers(record, change)
+        await self.entries.check_lets_in(record, change)
         made = await self.provisioning.put_group({**wanted, STATUS: GroupState.DISABLED.value}, etag=None)
         return _Made(change=change, etag=str(made["etag"]))
 
     async def _change(self, record: GroupRecord, entry: Entry | None) -> GroupRecord:
-        change, written = record.change, None
+        change = record.change
         if change is None:
             return record
         if change.refused:
@@ -226,12 +230,12 @@ class GroupConverger:
         if entry is None and change.wants_entry:
             check_conditions(named(record.enrollment_group), None, change.if_match)
             return record.making()
-        if not change.only_told:
-            written = await self._enter(record, change, entry)
-        await self._tell(record.enrollment_group, change)
-        return record.followed(
-            self.clock(), settings_after(record.entry_settings, change, written) if written else None
-        )
+        if change.only_told:
+            await self._tell(record.enrollment_group, change)
+            return record.told()
+        written = await self._enter(record, change, entry)
+        settings = settings_after(record.entry_settings, change, written) if written else None
+        return record.followed(self.clock(), settings)
 
     async def _enter(self, record: GroupRecord, change: Change, entry: Entry | None) -> Entry | None:
         """Have DPS follow a change of a group whose entry it has, and give that as it is then.
@@ -250,15 +254,17 @@ class GroupConverger:
             raise gone(record.enrollment_group)
         if change.action is ChangeAction.CREATE:
             wanted = taken_over(entry, await self.entries.new_entry(record, change))
-            await self.entries.check_signers(record, change)
+            if entry.get(STATUS) == GroupState.DISABLED:  # else it lets them in already: whoever ends its CA shuts it
+                await self.entries.check_lets_in(record, change)
             return await self.provisioning.put_group(wanted, etag=entry["etag"])
         if change.action is ChangeAction.RETIRE and record.rollover is not None:
             wanted = without_previous(entry, *await self.entries.certificates(record.rollover))
         else:
             await self.entries.check_issuer(record, change)
-            if not change.makes:
+            is_made = change.makes and await self.entries.is_made_for(entry, record, change)
+            if not is_made:
                 check_conditions(named(record.enrollment_group), entry["etag"], None, change.if_none_match)
-            wanted = with_change(entry, change)
+            wanted = with_change(entry, change, is_made=is_made)
             if entry.get(STATUS) == "disabled" and wanted.get(STATUS) != "disabled":
                 await check_none_over(self.authorities, record)
         return await self._write(entry, wanted, if_match=change.if_match)
@@ -290,7 +296,7 @@ class GroupConverger:
     async def _undo(self, record: GroupRecord, change: Change, entry: Entry | None) -> None:
         """Have nobody let devices in for a change that is refused: whoever has read the entry before is late then."""
         creates = change.action is ChangeAction.CREATE
-        if entry is None or ((change.makes or creates) and not await self.entries.lets_in_by(entry, record, change)):
+        if entry is None or ((change.makes or creates) and not await self.entries.is_made_for(entry, record, change)):
             return  # nobody can make one that is enabled, nor change one that is not the group's
         if change.makes and (creates or entry.get(STATUS) == GroupState.DISABLED):
             await self.provisioning.delete_group(record.enrollment_group, etag=entry["etag"])

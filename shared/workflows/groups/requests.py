@@ -136,7 +136,7 @@ class EnrollmentGroups:
                 raise
         if asked.request.action is GroupAction.ROLL:
             await self.converger.prepare(group_id)
-        await self.converger.settle(group_id)
+        await self.converger.settle(group_id, request=asked.request.request_id)
 
     # --- what is wanted ---
 

@@ -10,6 +10,7 @@ about (:mod:`shared.workflows.groups.convergence`).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,12 +67,13 @@ class Rollovers:
         states = dict.fromkeys(RolloverState, 0)
         failures: list[Exception] = []
         async for record in self.groups.list():
-            if record.state is GroupState.DELETED or record.rollover is None or not record.rollover.under_way:
+            rollover = record.rollover
+            if record.state is GroupState.DELETED or rollover is None or (not rollover.under_way and record.settled):
                 continue
             try:
-                states[await self._carry_on(record.enrollment_group) or record.rollover.state] += 1
+                states[await self._carry_on(record.enrollment_group) or rollover.state] += 1
             except (Deferred, Stale):
-                states[record.rollover.state] += 1  # somebody is at it; the next sweep looks again
+                states[rollover.state] += 1  # somebody is at it; the next sweep looks again
             except Exception as error:  # noqa: BLE001 - the other groups come first, then it is raised
                 failures.append(error)
         if failures:
@@ -81,7 +83,8 @@ class Rollovers:
     async def _carry_on(self, group_id: str) -> RolloverState | None:
         try:
             await self.converger.prepare(group_id)
-            await self.converger.settle(group_id)
+            with suppress(Rejected):  # which its request is told
+                await self.converger.settle(group_id)
             await self._retire(group_id)
         except Rejected as rejection:
             await self._note(group_id, str(rejection)[:_PROBLEM_LIMIT])
@@ -98,7 +101,7 @@ class Rollovers:
         # Seen before it is entered: what somebody else put into DPS would have it withdrawn at once.
         without_previous(await read_entry(self.provisioning, group_id), source.certificate, target.certificate)
         await self._enter(known, rollover)
-        await self.converger.settle(group_id)
+        await self.converger.settle(group_id, request=rollover.request)
 
     async def _is_over(self, rollover: Rollover) -> bool:
         now, since = self.clock(), rollover.rolling_since or rollover.started_at

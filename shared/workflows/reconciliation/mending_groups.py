@@ -117,7 +117,7 @@ class GroupMending:
                 restores=True,
             )
             await self._replace(known, record.changed(change=wanted, updated_at=self.clock()))
-        await self.converger.settle(finding.subject)
+        await self.converger.settle(finding.subject, request=_request_of(finding))
 
     async def _settings(self, record: GroupRecord) -> dict[str, object]:
         """Give what the entry had, and ``None`` for what others have put into it."""
@@ -162,7 +162,7 @@ class GroupMending:
             asked={STATUS: now},
         )
         await self._replace(known, record.changed(change=taken, updated_at=now))
-        await self.converger.settle(finding.subject)
+        await self.converger.settle(finding.subject, request=_request_of(finding))
 
     async def take_settings(self, finding: FindingRecord) -> None:
         """Take over the settings alone: the status is another finding's."""
