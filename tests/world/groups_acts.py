@@ -41,7 +41,7 @@ ON_DEVICES = ("order", "renew", "revoke")
 
 async def _sweep(world: GroupWorld) -> None:
     world.now += timedelta(minutes=1)
-    await world.worker.tick("convergence_sweep")
+    await world.worker.tick("group_sweep")
 
 
 async def _retire(world: GroupWorld) -> None:

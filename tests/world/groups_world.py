@@ -152,6 +152,8 @@ class GroupWorld(World):
     def _due(self) -> Iterator[str]:
         yield from super()._due()
         record = self.group()
+        if record is not None and not record.settled:
+            yield "group_sweep"
         if record is not None and record.rollover is not None and record.rollover.state is RolloverState.ROLLING:
             yield "rollover_sweep"
 
