@@ -123,10 +123,9 @@ class Table:
             return None
         return str(updated["etag"])
 
-    async def put(self, values: Mapping[str, Any]) -> str:
-        """Create or replace a row that has one writer, or whose writers all write the same; give its ETag."""
-        written = await self._client.upsert_entity(dict(values), mode=UpdateMode.REPLACE)
-        return str(written["etag"])
+    async def put(self, values: Mapping[str, Any]) -> None:
+        """Create or replace a row that has one writer, or whose writers all write the same."""
+        await self._client.upsert_entity(dict(values), mode=UpdateMode.REPLACE)
 
     async def delete(self, partition: str, row: str) -> None:
         """Delete a row, if it exists."""

@@ -100,6 +100,7 @@ class DeviceRecord(Record):
         acts: ids of the last requests that took effect; one that comes again changes nothing.
         closed: its doors, while it is shut out and the services follow that.
         stamp: of the last write, by which a writer knows its own when its answer got lost.
+        note: names the note of the act that led to its generation; ``None`` before the first one that was noted.
     """
 
     documents: ClassVar[frozenset[str]] = frozenset(
@@ -163,6 +164,7 @@ class DeviceRecord(Record):
     history: tuple[HistoryEntry, ...] = ()
     closed: tuple[ClosedDoor, ...] = ()
     stamp: str = ""
+    note: str | None = None
 
     @property
     def phase(self) -> str:

@@ -67,10 +67,11 @@ class ClaimedDeviceId:
 
 
 class UnsettledRecord(Record):
-    """A device whose record the services do not follow yet.
+    """A device whose record the services do not follow yet. Whoever enters an act has a note of their own.
 
     Attributes:
         generation: of the record that they are to follow.
+        note: names it, as the record does when the act was entered.
         since: when it was written.
         of_entry: whether nothing but the device's individual enrollment has to follow.
         act: that it was written for, as the record has it; ``None`` where nothing is done when the services follow.
@@ -82,6 +83,7 @@ class UnsettledRecord(Record):
     registration_id: str
     generation: int
     since: datetime
+    note: str | None = None
     of_entry: bool = False
     act: str | None = None
     request: str | None = None
@@ -90,7 +92,8 @@ class UnsettledRecord(Record):
     @property
     def key(self) -> tuple[str, str]:
         """Its partition and row."""
-        further = f"|{self.late}" if self.late is not None else ""
+        named = self.late or self.note
+        further = f"|{named}" if named is not None else ""
         return spread(self.registration_id), f"{self.registration_id}|{self.generation:08d}{further}"
 
 
@@ -247,20 +250,16 @@ class Devices:
 
     # --- what is to be done ---
 
-    async def enter_unsettled(self, record: UnsettledRecord) -> Versioned[UnsettledRecord]:
-        """Note, before an act is written, that the services will have to follow it: so it can't be forgotten.
+    async def enter_unsettled(self, record: UnsettledRecord) -> None:
+        """Note, before an act is written, that the services will have to follow it: so it can't be forgotten."""
+        await self._unsettled.put(record)
 
-        It is written over a note of the same generation, so whoever withdraws that one leaves this one.
-        """
-        return await self._unsettled.put(record)
-
-    async def withdraw_unsettled(self, noted: Versioned[UnsettledRecord]) -> None:
-        """Delete a note of an act that was not written; who has noted that generation since keeps theirs."""
-        # It is theirs, then.
-        _ = await self._unsettled_rows.delete_unchanged(*noted.record.key, noted.etag)
+    async def is_noted(self, record: UnsettledRecord) -> bool:
+        """Tell whether a note is still there."""
+        return await self._unsettled.get(*record.key) is not None
 
     async def leave_unsettled(self, record: UnsettledRecord) -> None:
-        """Delete the note of a generation that the services follow."""
+        """Delete the note of an act that the services follow, or that was not entered."""
         await self._unsettled_rows.delete(*record.key)
 
     def unsettled(self) -> AsyncIterator[UnsettledRecord]:

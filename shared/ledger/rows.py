@@ -53,9 +53,9 @@ class Rows[R: Record]:
         """Replace a record as it was read; ``None`` if it has changed since, where what others made of it counts."""
         return versioned(record, await self._table.replace(self.row(record), known.etag))
 
-    async def put(self, record: R) -> Versioned[R]:
+    async def put(self, record: R) -> None:
         """Write a record, whatever was there: for what every writer writes alike, and nobody reads to change it."""
-        return Versioned(record, await self._table.put(self.row(record)))
+        await self._table.put(self.row(record))
 
     async def list(self, condition: str, parameters: Mapping[str, Any]) -> AsyncIterator[R]:
         """List records in the order of their keys."""

@@ -82,8 +82,8 @@ class Table(Protocol):
         """Replace a row as it was read and give its new ETag; ``None`` if it has changed or gone since."""
         ...
 
-    async def put(self, values: Mapping[str, Any]) -> str:
-        """Create or replace a row, and give its ETag."""
+    async def put(self, values: Mapping[str, Any]) -> None:
+        """Create or replace a row."""
         ...
 
     async def write_together(self, steps: Sequence[Step]) -> Sequence[str] | None:

@@ -102,9 +102,9 @@ class Table:
             fits = present is not None and (self.careless or present.etag == etag)
             return self._written([values])[0] if fits else None
 
-    async def put(self, values: Mapping[str, Any]) -> str:
+    async def put(self, values: Mapping[str, Any]) -> None:
         async with self.conductor.step(f"{self.name}.put", "tables"):
-            return self._written([values])[0]
+            self._written([values])
 
     async def delete(self, partition: str, row: str) -> None:
         async with self.conductor.step(f"{self.name}.delete", "tables"):

@@ -15,6 +15,7 @@ from shared.acting import acting
 from shared.domain.audit_entries import AuditedAct, AuditEntry, AuditOutcome, SubjectKind
 from shared.domain.authorities import AuthorityAction, AuthorityState
 from shared.domain.callers import Actor, CallerKind
+from shared.domain.requests import DELIVERY_LASTS
 from shared.domain.upkeep import audited
 from shared.errors import Rejected
 from shared.ledger.audit_log import AuditFilters, AuditTable
@@ -85,8 +86,8 @@ async def before(act: str) -> World:
 
 
 async def swept(world: World) -> None:
-    """Have the timer carry on what was left."""
-    world.now += timedelta(minutes=2)
+    """Have the timer carry on what was left, when its worker is dead."""
+    world.now += DELIVERY_LASTS
     await world.hosts[1].tick("convergence_sweep")
 
 

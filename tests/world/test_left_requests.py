@@ -49,7 +49,8 @@ async def test_a_request_is_done_when_the_services_follow_it_and_not_when_its_me
         assert request is not None
         state = RequestState.DONE if is_decided else RequestState.RUNNING
         assert request.record.state is state, f"killed before step {step + 1}"
-        assert not world.unsettled, f"killed before step {step + 1}"
+        # The note of an act that was not entered stays for a while: its worker may still be about to.
+        assert not (is_decided and world.unsettled), f"killed before step {step + 1}"
         ended += is_decided
         told = [event for event in world.events() if event["correlationid"] == request_id]
         await world.drain()

@@ -408,13 +408,14 @@ class World:
 
         What is left then waits for something that nobody here brings about.
         """
+        later = self.killed_late
         for _ in range(rounds):
             before, failed = self.changes(), sum(host.failed for host in self.hosts)
             self.registrar.finish()
             for queue in QUEUES:
                 for message in list(self.queues.queues.get(queue, ())):
                     await self._deliver_when_visible(queue, message)
-            if self.unsettled or (self.killed_late and self._noted):
+            if self.unsettled or (later and self._noted):
                 self.now += _SWEEP
             for timer in self._due():
                 await self.worker.tick(timer)
@@ -425,7 +426,7 @@ class World:
                 gone = [row.read(UnsettledRecord).since + DELIVERY_LASTS for row in self._notes()]
                 if not gone or min(gone) <= self.now:
                     return
-                self.now = min(gone)  # the worker that was about to write an act is dead by then
+                self.now, later = min(gone), True  # the worker that was about to write an act is dead by then
             if has_failed:
                 self.now += 2 * HOLDS  # a timer that waits for the ledger looks at it again
         raise RestlessError(f"after {rounds} rounds there is no rest: {self.queues.queues}")

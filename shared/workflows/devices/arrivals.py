@@ -76,7 +76,7 @@ class Arrivals:
             at=self.clock(),
         )
         entered = await change(self.devices, device.registration_id, renewed, at=self.clock())
-        known = await self.converger.converge(device.registration_id, since=entered.record.generation)
+        known = await self.converger.converge(device.registration_id, entered=entered.record)
         if device.next_certificate is not None:  # the converger does so if its predecessor was in force
             serial_number = device.next_certificate.serial_number
             await self.expiry.leave_missed(device.enrollment_group or "", device.registration_id, serial_number)

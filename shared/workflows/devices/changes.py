@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from shared.errors import Overtaken
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from shared.ledger.table import Versioned
 
 _ATTEMPTS = 8
+_LETTERS = 8
+"""Of the name of a note: it differs from those of the same device and generation."""
 
 
 def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
@@ -29,6 +32,7 @@ def unsettled(record: DeviceRecord, at: datetime) -> UnsettledRecord:
         registration_id=record.registration_id,
         generation=record.generation,
         since=at,
+        note=record.note,
         of_entry=change is not None and change.generation == record.generation,
     )
 
@@ -57,27 +61,28 @@ async def enter(
     Raises:
         Stale: it has changed since it was read.
     """
-    noted = None
-    if wanted.generation != known.record.generation:
-        asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
-        noted = await devices.enter_unsettled(unsettled(wanted, at).changed(**asked))
-    try:
+    if wanted.generation == known.record.generation:
         return await devices.replace(known, wanted, reserved=reserved, signed=signed)
+    noted = wanted.changed(note=uuid.uuid4().hex[:_LETTERS])
+    asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
+    note = unsettled(noted, at).changed(**asked)
+    await devices.enter_unsettled(note)
+    try:
+        return await devices.replace(known, noted, reserved=reserved, signed=signed)
     except Stale:
-        if noted is not None:
-            await _withdraw(devices, noted)
+        await _withdraw(devices, note)
         raise
 
 
-async def _withdraw(devices: Devices, noted: Versioned[UnsettledRecord]) -> None:
-    """Delete the note of an act that others were ahead of, if the services have followed what they wanted.
+async def _withdraw(devices: Devices, note: UnsettledRecord) -> None:
+    """Delete the note of an act that others were ahead of.
 
-    Else the timer would have them follow a device in which nothing is to change, and open what somebody has shut past
-    the app.
+    Else the timer would have the services follow a device in which nothing is to change, and open what somebody has
+    shut past the app. If the act was entered after all, and the answer got lost, the note is needed.
     """
-    present = await devices.get(noted.record.registration_id)
-    if present is not None and present.record.converged >= noted.record.generation:
-        await devices.withdraw_unsettled(noted)
+    present = await devices.get(note.registration_id)
+    if present is None or present.record.note != note.note or present.record.settled:
+        await devices.leave_unsettled(note)
 
 
 async def device_of(devices: Devices, registration_id: str) -> Versioned[DeviceRecord]:

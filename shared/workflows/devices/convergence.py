@@ -100,13 +100,13 @@ class DeviceConverger:
 
     @step("converge device", "device_factory.registration_id")
     async def converge(
-        self, registration_id: str, *, since: int | None = None, noted: bool = False
+        self, registration_id: str, *, entered: DeviceRecord | None = None, noted: bool = False
     ) -> Versioned[DeviceRecord]:
         """Have the services follow a device's record, and tell what was announced.
 
         Args:
             registration_id: the device.
-            since: the generation that its caller has entered, whose note goes even if others have followed a later one.
+            entered: as its caller has entered it: its note goes even if others have followed a later act.
             noted: whether the notes stay.
 
         Returns:
@@ -117,10 +117,9 @@ class DeviceConverger:
             Deferred: a service is throttling, or others keep changing the device.
             LedgerBehind: a door is to be opened, and the ledger is an older one.
         """
-        late, first, forgets, made = False, since or 0, since is not None, Made()
+        late, own, made = False, [each for each in (entered,) if each is not None and not each.settled], Made()
         for _ in range(_ROUNDS):
             known = await device_of(self.devices, registration_id)
-            first = first or known.record.generation
             await self.own_entries.take_back(known.record, made)
             if known.record.entry_change is not None and not known.record.shut_out:
                 if known.record.disabled:  # whatever DPS says
@@ -129,14 +128,15 @@ class DeviceConverger:
                     await self.check_ledger()
                 with suppress(Stale):  # somebody else is at it
                     await self.entries.bring_about(registration_id)
-                forgets = True
+                own.append(known.record)
                 continue
             if late and known.record.settled:
                 # Somebody else has settled it; and what was written here may have come after that.
                 known = await change(self.devices, registration_id, to_be_followed, at=self.clock())
+                own.append(known.record)
             if known.record.settled:
-                if forgets and not noted:
-                    await self.forget(known.record, since=first)
+                if not noted:
+                    await self.forget(*own)
                 return known
             try:
                 known, done = await self._follow_record(known, made, late=late)
@@ -147,27 +147,24 @@ class DeviceConverger:
                 late = True  # somebody else was here in between: what they wanted is looked at
                 continue
             if not noted:
-                await self.forget(settled.record, since=first)
+                await self.forget(*own, settled.record)
             return settled
         raise Overtaken(f"{registration_id!r} is being changed by others")
 
     async def bring_along(self, registration_id: str) -> Given:
-        """Have the own entry of a device have what its group has by now; give what it is to have.
-
-        Raises:
-            NotFound, Deferred: as :meth:`converge`.
-        """
+        """Have a device's own entry have what its group has by now; give that. Errors are those of :meth:`converge`."""
         record = (await device_of(self.devices, registration_id)).record
         wants = await self.own_entries.given(record)
         if record.settled and outdated(record, wants, self.clock()):
             changed = await change(self.devices, registration_id, brought_along, at=self.clock())
-            await self.converge(registration_id, since=changed.record.generation)
+            await self.converge(registration_id, entered=changed.record)
         return wants
 
-    async def forget(self, record: DeviceRecord, *, since: int) -> None:
-        """Delete the notes of the generations that this worker has brought about, or has seen to anew."""
-        for generation in range(since, record.generation + 1):
-            await self.devices.leave_unsettled(unsettled(record.changed(generation=generation), self.clock()))
+    async def forget(self, *records: DeviceRecord) -> None:
+        """Delete the notes of what this worker has entered, or has brought about."""
+        notes = [unsettled(each, self.clock()) for each in records]
+        for note in {each.key: each for each in notes}.values():
+            await self.devices.leave_unsettled(note)
 
     async def tell(self, record: DeviceRecord) -> None:
         """Publish what is announced; the same event has the same id, however often it is sent."""
@@ -218,6 +215,8 @@ class DeviceConverger:
         failures, done = list[Exception](), 0
         for each in due:
             try:
+                if not await self.devices.is_noted(each):
+                    continue  # its worker was here since it was listed
                 known = await self.devices.get(each.registration_id)
                 if each.since > self.clock() - DELIVERY_LASTS and not _is_entered(known, each):
                     continue  # its worker may still be about to write the act
@@ -380,7 +379,7 @@ class DeviceConverger:
         if not is_out or own_place(followed.record) == own_place(known.record):
             return followed
         changed = await change(self.devices, known.record.registration_id, brought_along, at=self.clock())
-        return await self.converge(known.record.registration_id, since=changed.record.generation)
+        return await self.converge(known.record.registration_id, entered=changed.record)
 
 
 def _is_entered(known: Versioned[DeviceRecord] | None, note: UnsettledRecord) -> bool:

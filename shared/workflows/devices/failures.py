@@ -65,7 +65,7 @@ class Failures:
         fail = partial(issuance.failed, ordered=ordered, reason=reason, at=at)
         device = await change(self.devices, rid, fail, at=at)
         if (device.record.purpose, device.record.order_id) == (ordered.purpose, ordered.order_id):
-            await self.converger.converge(rid, since=device.record.generation)
+            await self.converger.converge(rid, entered=device.record)
 
     async def give_up(self, ordered: DeviceRecord, rejection: Rejected) -> None:
         """Record why a device can't be had, if it was taken: what was refused before that takes no device."""

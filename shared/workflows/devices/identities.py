@@ -68,7 +68,7 @@ class DeviceIdentities:
             return upkeep.audited(after, acting.audited(), enabled=enabled)
 
         entered = await change(self.devices, registration_id, switched, at=self.clock())
-        await self.converger.converge(registration_id, since=entered.record.generation)
+        await self.converger.converge(registration_id, entered=entered.record)
         return await self.describe(registration_id)
 
     async def delete(self, registration_id: str) -> None:

@@ -32,7 +32,7 @@ from shared.pki.signing_keys import KeyAlgorithm, generate_key
 from shared.pki.subjects import Subject
 from shared.ports.registrar import ClientCredentials
 from shared.workflows.devices.bundles import bundle_name, packed
-from shared.workflows.devices.changes import device_of, enter
+from shared.workflows.devices.changes import device_of, enter, unsettled
 from shared.workflows.devices.wanted_certificates import IssuedCertificate
 from shared.workflows.evidence.entries import entry_of_certificate
 
@@ -185,6 +185,8 @@ class DeviceCertificates:
         name = bundle_name(request.registration_id, reservation.serial_number)
         await self.bundles.store(name, bundle)
         device = await self._commit(request, bundle, acts, claimed=claimed)
+        if known is not None and known.record.generation < claimed.record.generation < device.record.generation:
+            await self.devices.leave_unsettled(unsettled(claimed.record, self.clock()))  # there is a later note
         return device, IssuedCertificate(
             bundle=bundle, credentials=ClientCredentials(bundle.pem, password) if password else None
         )

@@ -158,7 +158,7 @@ class OrderedDevices:
     async def _announced(self, device: Versioned[DeviceRecord]) -> Versioned[DeviceRecord]:
         """Tell of the certificate; and have the services follow, if the device has a past."""
         if device.record.converged != device.record.generation:
-            return await self.converger.converge(device.record.registration_id, since=device.record.generation)
+            return await self.converger.converge(device.record.registration_id, entered=device.record)
         await self.converger.tell(device.record)
         return device
 
@@ -268,7 +268,7 @@ class OrderedDevices:
         at = self.clock()
         reach = partial(upkeep.reached, hub=assignment.assigned_hub, device_id=assignment.device_id, at=at)
         device = (await change(self.devices, registration_id, reach, at=at)).record
-        await self.converger.converge(registration_id, since=device.generation)
+        await self.converger.converge(registration_id, entered=device)
         if device.on_hold:
             raise on_hold(device)
 

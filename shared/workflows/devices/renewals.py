@@ -72,7 +72,7 @@ class Renewals:
                 self._request(record, request),
                 Acts(take=partial(self._take, request), commit=partial(self._commit, request)),
             )
-            device = await self.converger.converge(request.registration_id, since=device.record.generation)
+            device = await self.converger.converge(request.registration_id, entered=device.record)
             if await self._is_over(device.record, request):
                 return
             await self._complete(device.record, request, issued)

@@ -98,7 +98,7 @@ class Revocations:
         part = (
             Part(member=request.registration_id, token=request.part) if isinstance(request, MemberRevocation) else None
         )
-        settled, since = None, 0
+        settled = known = None
         async with once(self.requests, Queue.REVOCATION_REQUESTS, request, self.clock, part=part) as to_do:
             if not to_do:
                 return
@@ -108,11 +108,10 @@ class Revocations:
                 return
             registration_id, act = await self._act(request)
             known = await change(self.devices, registration_id, act, at=self.clock(), request=to_do)
-            since = known.record.generation
             settled = await self.converger.converge(registration_id, noted=True)
         # Not before the request is done: if this worker is killed before that, the timer ends it.
-        if settled is not None:  # another delivery may have carried out what this one was refused for
-            await self.converger.forget(settled.record, since=since)
+        if settled is not None and known is not None:  # another delivery may have carried out what this was refused for
+            await self.converger.forget(known.record, settled.record)
 
     async def check(self, request: RevocationRequest) -> None:
         """See whether a request can succeed as things are.

@@ -94,7 +94,7 @@ class Takeovers:
         if not _taken_over(entered, group_id):
             return False  # it was shut out meanwhile, or ordered into that group
         # From now on DPS takes its own certificates alone.
-        await self.converger.converge(device.registration_id, since=entered.generation)
+        await self.converger.converge(device.registration_id, entered=entered)
         try:
             await self.provisioning.delete_registration(device.registration_id, etag=present.get("etag"))
         except PreconditionFailed:

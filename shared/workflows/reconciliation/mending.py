@@ -145,7 +145,7 @@ class Mending:
 
     async def _follow(self, finding: FindingRecord) -> None:
         entered = await change(self.devices, finding.subject, to_be_followed, at=self.clock())
-        await self.converger.converge(finding.subject, since=entered.record.generation)
+        await self.converger.converge(finding.subject, entered=entered.record)
 
     async def _shut(self, finding: FindingRecord) -> None:
         """Shut the doors that the converger knows, and that of a hub where the device was left behind.
@@ -201,7 +201,7 @@ class Mending:
         await self._delete_foreign(finding)
         pin = partial(pinned, group=finding.enrollment_group or "", at=self.clock())
         entered = await change(self.devices, finding.subject, pin, at=self.clock())
-        await self.converger.converge(finding.subject, since=entered.record.generation)
+        await self.converger.converge(finding.subject, entered=entered.record)
         await self._set_certificates(finding)
 
     async def _delete_foreign(self, finding: FindingRecord) -> None:
@@ -276,13 +276,14 @@ class Mending:
     # --- identities ---
 
     async def _make_identity(self, finding: FindingRecord) -> None:
-        record = (await device_of(self.devices, finding.subject)).record
+        record, earlier = (await device_of(self.devices, finding.subject)).record, []
         thumbprints = (await own_certificates(self.devices, record)).written_to(None)
         if record.state in IN_ITS_HUB and record.assigned_hub and record.device_id and thumbprints:
             # If this breaks off when it has made the identity, the sweep opens it: there is a note from here on.
-            await change(self.devices, finding.subject, to_be_followed, at=self.clock())
+            earlier.append((await change(self.devices, finding.subject, to_be_followed, at=self.clock())).record)
             await self.hubs.create(record.assigned_hub, record.device_id, thumbprints, reason=_BY_RECONCILIATION)
         await self._follow(finding)  # it is opened as the record wants it by then
+        await self.converger.forget(*earlier)
 
     async def _disable_identity(self, finding: FindingRecord) -> None:
         """Disable an identity that is not where the ledger has a device, as it was before that was looked at again."""
@@ -330,7 +331,7 @@ class Mending:
             return switched(record, enabled=False, reason="found disabled in its hub", at=self.clock())
 
         entered = await change(self.devices, finding.subject, disabled, at=self.clock())
-        await self.converger.converge(finding.subject, since=entered.record.generation)
+        await self.converger.converge(finding.subject, entered=entered.record)
 
     async def _take_hub(self, finding: FindingRecord) -> None:
         known = await device_of(self.devices, finding.subject)

@@ -433,7 +433,11 @@ def as_before(known: DeviceRecord, now: DeviceRecord | None) -> DeviceRecord:
     assert now is not None
     assert now.converged == now.generation > known.generation
     return known.changed(
-        stamp=now.stamp, generation=now.generation, converged=now.generation, followed_state=now.followed_state
+        stamp=now.stamp,
+        note=now.note,
+        generation=now.generation,
+        converged=now.generation,
+        followed_state=now.followed_state,
     )
 
 

@@ -165,8 +165,10 @@ async def test_the_identity_of_a_deleted_device_that_was_ordered_again_stays() -
     record = fleet.world.record()
     assert record is not None
     assert record.state is DeviceState.REGISTERED
+    before = fleet.world.hubs.identities[HUB, DEVICE]
     await outcome(fleet, finding)
-    assert fleet.world.hubs.identities[HUB, DEVICE].enabled
+    assert fleet.world.hubs.identities[HUB, DEVICE] == before
+    assert [each.kind for each in await fleet.look()] == [FindingKind.IDENTITY_DISABLED]  # as others have made it
 
 
 async def test_what_is_disabled_already_is_not_switched_by_adopting_it() -> None:
