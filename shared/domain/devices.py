@@ -100,7 +100,7 @@ class DeviceRecord(Record):
         acts: ids of the last requests that took effect; one that comes again changes nothing.
         closed: its doors, while it is shut out and the services follow that.
         stamp: of the last write, by which a writer knows its own when its answer got lost.
-        note: names the note of the act that led to its generation; ``None`` before the first one that was noted.
+        notes: names of the last acts' notes; that of the act which led to its generation comes last.
     """
 
     documents: ClassVar[frozenset[str]] = frozenset(
@@ -108,6 +108,7 @@ class DeviceRecord(Record):
             "certificate",
             "next_certificate",
             "history",
+            "notes",
             "closed",
             "held",
             "announcements",
@@ -164,7 +165,12 @@ class DeviceRecord(Record):
     history: tuple[HistoryEntry, ...] = ()
     closed: tuple[ClosedDoor, ...] = ()
     stamp: str = ""
-    note: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str | None:
+        """The name of the note of the act that led to its generation, if that was noted."""
+        return self.notes[-1] if self.notes else None
 
     @property
     def phase(self) -> str:

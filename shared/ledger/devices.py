@@ -66,6 +66,10 @@ class ClaimedDeviceId:
     is_new: bool
 
 
+NOTES_NAMED = 8
+"""So many acts a record names the notes of."""
+
+
 class UnsettledRecord(Record):
     """A device whose record the services do not follow yet. Whoever enters an act has a note of their own.
 
@@ -95,6 +99,15 @@ class UnsettledRecord(Record):
         named = self.late or self.note
         further = f"|{named}" if named is not None else ""
         return spread(self.registration_id), f"{self.registration_id}|{self.generation:08d}{further}"
+
+    def may_be_entered(self, record: DeviceRecord | None) -> bool:
+        """Tell whether the act that it announces may still be entered into a record."""
+        return record is None or record.generation < self.generation
+
+    def was_overtaken(self, record: DeviceRecord) -> bool:
+        """Tell whether another act was entered in its place: its own was never written."""
+        is_recent = record.generation - self.generation < NOTES_NAMED
+        return self.late is None and self.note is not None and is_recent and self.note not in record.notes
 
 
 class Devices:

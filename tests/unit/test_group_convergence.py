@@ -12,7 +12,7 @@ import pytest
 from shared.contracts.authorities import AuthorityAct
 from shared.contracts.parsing import parse
 from shared.domain.attestations import x509_attestation
-from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState
+from shared.domain.groups import Change, ChangeAction, GroupRecord, GroupState, RolloverState
 from shared.errors import Conflict, Deferred, LedgerBehind, NotFound, PreconditionFailed, Rejected
 from shared.workflows.authorities.keys import AuthorityKeys
 from shared.workflows.authorities.loading import CertificateAuthorities
@@ -682,6 +682,23 @@ async def test_what_dps_follows_is_told_by_whoever_comes_though_it_could_not_be_
     assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
 
 
+@pytest.mark.parametrize("end", [None, "revoke"])
+async def test_an_entry_that_others_delete_after_dps_has_followed_is_not_made_again_to_tell_it(end: str | None) -> None:
+    """That it was there is told; that it is gone is a finding."""
+    scene = await GroupScene().set_up()
+    await scene.issuing("line", "dpsCa")
+    scene.queues.step = Trap(1).step
+    with pytest.raises(Killed):
+        await scene.ask("create", issuer="line")
+    scene.queues.step = lambda: None
+    scene.provisioning.groups.clear()
+    if end is not None:
+        await ended(scene, end)
+    await scene.ask("create", issuer="line")
+    assert (scene.provisioning.groups, told(scene)) == ({}, ["create"])
+    assert (await scene.record()).acts == ("create-g",)
+
+
 async def test_an_entry_with_a_former_certificate_of_its_ca_is_still_the_one_that_was_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -859,6 +876,29 @@ async def test_a_roll_is_not_refused_for_what_another_request_wanted() -> None:
     await killed_after_deciding(scene, "roll")
     await killed_after_deciding(scene, "update", ifMatch='"9"', iotEdge=True)
     scene.now += timedelta(minutes=10)
+    await scene.ask("roll")
+    assert told(scene) == ["create", "roll"]
+
+
+async def test_a_roll_that_is_done_is_not_refused_for_what_another_roll_wants_since() -> None:
+    """Another worker has brought it about, and the next roll was entered; its CA has ended."""
+    scene = await GroupScene().set_up()
+    await scene.ask("create")
+    await scene.issuing("line", "dpsCa")
+
+    async def others() -> None:
+        await scene.converger.prepare("g")
+        await scene.converger.settle("g")
+        known = await scene.groups.get("g")
+        assert known is not None
+        assert known.record.rollover is not None
+        again = known.record.rollover.changed(
+            state=RolloverState.PREPARING, target="line", request="roll-2", replaces=known.record.rollover
+        )
+        await scene.groups.replace(known, known.record.changed(rollover=again))
+        await ended(scene, "retire")
+
+    meanwhile(scene, "put_group", others)
     await scene.ask("roll")
     assert told(scene) == ["create", "roll"]
 

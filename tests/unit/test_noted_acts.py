@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from shared.domain.devices import DeviceRecord
 from shared.domain.upkeep import to_be_followed
 from shared.ledger.table import Stale
+from shared.telemetry import metrics
 from shared.workflows.devices.changes import change, device_of, enter, unsettled
 from tests.unit.devices import HUB, registered
 from tests.unit.fakes import Killed
@@ -117,7 +119,7 @@ async def test_the_note_of_an_act_that_is_still_to_be_written_stays() -> None:
     """Its worker stood still for longer than a minute; then it has written the act, and was killed."""
     scene = await registered()
     known = await device_of(scene.devices, "press")
-    wanted = to_be_followed(known.record).changed(note="1")
+    wanted = to_be_followed(known.record).changed(notes=("1",))
     await scene.devices.enter_unsettled(unsettled(wanted, scene.now))
     scene.now += timedelta(minutes=2)
     assert await scene.converger.sweep(older_than=timedelta(minutes=1)) == 0
@@ -246,3 +248,34 @@ async def test_a_device_that_is_ordered_anew_has_no_note_when_it_is_registered()
     await scene.delete()
     await scene.order("order-2")
     assert ((await scene.record()).settled, await notes(scene)) == (True, [])
+
+
+async def test_the_note_of_a_call_that_failed_and_was_repeated_opens_nothing() -> None:
+    """The table did not answer; what the first call wanted to enter was never written."""
+    scene = await registered()
+    write = scene.devices.replace
+
+    async def down(*_given: Any, **_with_it: Any) -> Any:
+        scene.devices.replace = write  # type: ignore[method-assign]
+        raise ConnectionError("no route")
+
+    scene.devices.replace = down  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await scene.identities.switch("press", enabled=True, reason="x")
+    await scene.identities.switch("press", enabled=True, reason="x")
+    scene.hubs.enter(HUB, "press", *scene.hubs.identities[HUB, "press"].thumbprints, enabled=False)
+    scene.now += timedelta(minutes=2)
+    await scene.converger.sweep(older_than=timedelta(minutes=1))
+    assert (bool(scene.identity()), await notes(scene)) == (False, [])
+
+
+async def test_an_act_that_was_never_entered_is_no_act_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker was killed, and nobody repeats the call: the alert on what hangs for five minutes does not fire."""
+    scene, ages = await registered(), list[float]()
+    monkeypatch.setattr(metrics, "UNSETTLED_AGE", SimpleNamespace(record=ages.append))
+    known = await device_of(scene.devices, "press")
+    await scene.devices.enter_unsettled(unsettled(to_be_followed(known.record), scene.now))
+    for _ in range(11):
+        scene.now += timedelta(minutes=1)
+        await scene.converger.sweep(older_than=timedelta(minutes=1))
+    assert (set(ages), await notes(scene)) == ({0}, [])

@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from shared.errors import Overtaken
-from shared.ledger.devices import UnsettledRecord
+from shared.ledger.devices import NOTES_NAMED, UnsettledRecord
 from shared.ledger.table import Stale
 from shared.workflows.devices.unknown import unknown_device
 
@@ -63,7 +63,7 @@ async def enter(
     """
     if wanted.generation == known.record.generation:
         return await devices.replace(known, wanted, reserved=reserved, signed=signed)
-    noted = wanted.changed(note=uuid.uuid4().hex[:_LETTERS])
+    noted = wanted.changed(notes=(*wanted.notes, uuid.uuid4().hex[:_LETTERS])[-NOTES_NAMED:])
     asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
     note = unsettled(noted, at).changed(**asked)
     await devices.enter_unsettled(note)

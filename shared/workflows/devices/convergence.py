@@ -209,18 +209,19 @@ class DeviceConverger:
         Raises:
             ExceptionGroup: some can't be brought about yet; each one was tried.
         """
-        noted = [each async for each in self.devices.unsettled()]
-        _tell([each for each in noted if each.late is None], self.clock())
-        due = [each for each in noted if each.since <= self.clock() - (DELIVERY_LASTS if each.late else older_than)]
+        noted, now = [each async for each in self.devices.unsettled()], self.clock()
+        due = [each for each in noted if each.since <= now - (DELIVERY_LASTS if each.late else older_than)]
+        to_come = [each for each in due if each.may_be_entered(await self._record(each))]
+        _tell([each for each in noted if each.late is None and each not in to_come], now)
         failures, done = list[Exception](), 0
         for each in due:
             try:
                 if not await self.devices.is_noted(each):
                     continue  # its worker was here since it was listed
-                known = await self.devices.get(each.registration_id)
-                if each.since > self.clock() - DELIVERY_LASTS and not _is_entered(known, each):
+                record = await self._record(each)
+                if each.since > now - DELIVERY_LASTS and each.may_be_entered(record):
                     continue  # its worker may still be about to write the act
-                done += await self._go_on(known, each)
+                done += await self._go_on(record, each)
                 await self.left.end(each)
                 await self.devices.leave_unsettled(each)
             except Exception as error:  # noqa: BLE001 - one that can't be brought about must not hold up the others
@@ -229,13 +230,17 @@ class DeviceConverger:
             raise ExceptionGroup(f"{len(failures)} of {len(due)} devices can't be brought about yet", failures)
         return done
 
-    async def _go_on(self, known: Versioned[DeviceRecord] | None, note: UnsettledRecord) -> int:
+    async def _record(self, note: UnsettledRecord) -> DeviceRecord | None:
+        known = await self.devices.get(note.registration_id)
+        return known.record if known is not None else None
+
+    async def _go_on(self, record: DeviceRecord | None, note: UnsettledRecord) -> int:
         """Converge a device whose note was left. If it is settled, its worker may have come late and broken off."""
-        if known is None or not _is_entered(known, note) or (known.record.settled and note.of_entry):
-            return 0  # the act that it announced was not written, or its worker has taken back what came late
-        if note.late is not None and known.record.shut_out and known.record.settled:
-            return 0  # what came late was wanted
-        if known.record.settled:
+        if record is None or note.may_be_entered(record) or note.was_overtaken(record):
+            return 0  # the act that it announced was not written
+        if record.settled and (note.of_entry or (note.late is not None and record.shut_out)):
+            return 0  # its worker has taken back what came late, or that was wanted
+        if record.settled:
             await change(self.devices, note.registration_id, to_be_followed, at=self.clock())
         await self.converge(note.registration_id)
         return 1
@@ -380,10 +385,6 @@ class DeviceConverger:
             return followed
         changed = await change(self.devices, known.record.registration_id, brought_along, at=self.clock())
         return await self.converge(known.record.registration_id, entered=changed.record)
-
-
-def _is_entered(known: Versioned[DeviceRecord] | None, note: UnsettledRecord) -> bool:
-    return known is not None and known.record.generation >= note.generation
 
 
 def _tell(noted: Sequence[UnsettledRecord], now: datetime) -> None:

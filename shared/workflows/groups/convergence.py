@@ -119,8 +119,12 @@ class GroupConverger:
         raise busy(group_id)
 
     @step("prepare rollover", "device_factory.enrollment_group")
-    async def prepare(self, group_id: str) -> GroupRecord:
+    async def prepare(self, group_id: str, *, request: str | None = None) -> GroupRecord:
         """Have the next CA of a rollover made and accepted by DPS; only then does it sign. A change is settled before.
+
+        Args:
+            group_id: the group.
+            request: as with :meth:`settle`.
 
         Returns:
             The record, without a rollover that is being prepared. That the next CA signs is a change, to be settled.
@@ -147,9 +151,9 @@ class GroupConverger:
             try:
                 await self._round(known, entry, self._roll, _refusing_rollover)
             except Rejected as rejection:
-                if rollover.refused:
+                if rollover.refused and request in {None, rollover.request}:
                     raise  # DPS holds the CA still: whoever comes next tries again
-                refusal = rejection
+                refusal = rejection if request in {None, rollover.request} else None
         raise busy(group_id)
 
     async def sweep(self, *, older_than: timedelta) -> int:
@@ -213,7 +217,7 @@ class GroupConverger:
     async def _made(self, record: GroupRecord, entry: Entry | None) -> _Made | None:
         """Make the entry of a group, if its record says that its change wants one which DPS does not have."""
         change = record.change
-        if entry is not None or change is None or change.refused or not change.makes:
+        if entry is not None or change is None or change.refused or change.only_told or not change.makes:
             return None
         wanted = await self.entries.new_entry(record, change)
         await self.entries.check_lets_in(record, change)

@@ -135,7 +135,7 @@ class EnrollmentGroups:
                     return  # it was judged by what has changed since
                 raise
         if asked.request.action is GroupAction.ROLL:
-            await self.converger.prepare(group_id)
+            await self.converger.prepare(group_id, request=asked.request.request_id)
         await self.converger.settle(group_id, request=asked.request.request_id)
 
     # --- what is wanted ---

@@ -434,7 +434,7 @@ def as_before(known: DeviceRecord, now: DeviceRecord | None) -> DeviceRecord:
     assert now.converged == now.generation > known.generation
     return known.changed(
         stamp=now.stamp,
-        note=now.note,
+        notes=now.notes,
         generation=now.generation,
         converged=now.generation,
         followed_state=now.followed_state,
