@@ -160,6 +160,12 @@ class Change(Part):
         return (self.request, self.decided_at) == (other.request, other.decided_at)
 
     @property
+    def enables(self) -> bool:
+        """Whether DPS is to enable the group for it, or to make it."""
+        switches = self.action is ChangeAction.CREATE or self.makes or STATUS in self.asked
+        return switches and self.state is GroupState.ENABLED and not self.only_told
+
+    @property
     def wants_entry(self) -> bool:
         """Whether an entry is made for it, if DPS has none."""
         return (self.restores or self.action is ChangeAction.CREATE) and not self.only_told

@@ -24,7 +24,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.devices import Doors
 from shared.domain.entry_changes import decided, wish_of
 from shared.domain.entry_wishes import EntryChange
-from shared.domain.groups import GroupState
+from shared.domain.groups import STATUS, Change, ChangeAction, GroupState
 from shared.domain.lost_certificates import LostCertificate
 from shared.domain.restores import RestorationRecord
 from shared.domain.words import DeviceState, RevocationReason
@@ -571,6 +571,44 @@ async def test_a_group_that_dps_lets_in_and_the_ledger_does_not_is_named(state: 
     subject.scene.provisioning.groups["line"]["provisioningStatus"] = "disabled"
     lines, _, _ = await subject.taken_back()
     assert [line for line in lines if "disabled in the ledger" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "is_dropped"),
+    [
+        (ChangeAction.ENABLE, "disabled", True),
+        (ChangeAction.ENABLE, "enabled", False),
+        (ChangeAction.DISABLE, "disabled", False),
+        (ChangeAction.UPDATE, "disabled", False),
+    ],
+)
+async def test_a_change_of_the_copy_that_would_enable_a_group_that_was_disabled_since_is_dropped(
+    action: ChangeAction, status: str, *, is_dropped: bool
+) -> None:
+    """It was under way when the copy was taken; what was asked for after it, the ledger does not know any more."""
+    subject = await disaster("press")
+    subject.scene.provisioning.groups["line"] = {
+        "enrollmentGroupId": "line",
+        "provisioningStatus": status,
+        "attestation": {"type": "x509"},
+        "etag": "1",
+    }
+    state = GroupState.DISABLED if action is ChangeAction.DISABLE else GroupState.ENABLED
+    await subject.scene.group(GroupState.DISABLED)
+    known = await subject.scene.groups.get("line")
+    assert known is not None
+    wanted: dict[str, Any] = {"request": "r", "issuer": known.record.issuer, "decided_at": subject.scene.now}
+    asked = {} if action is ChangeAction.UPDATE else {STATUS: subject.scene.now}
+    change = Change(action=action, state=state, asked=asked, **wanted)
+    await subject.scene.groups.replace(known, known.record.changed(change=change))
+    lines, _, _ = await subject.taken_back()
+    known = await subject.scene.groups.get("line")
+    assert known is not None
+    assert (known.record.change is None, known.record.state) == (is_dropped, GroupState.DISABLED)
+    said = (
+        "the enrollment group 'line' is disabled in DPS: its enable, which was under way when the ledger was copied, "
+    )
+    assert any(line.startswith(said) for line in lines) == is_dropped
 
 
 async def test_what_was_made_and_disabled_meanwhile_stays_out() -> None:

@@ -200,6 +200,8 @@ class Restoration:
                 yield line
         for name in sorted(certificates.unreadable):
             yield f"the blob {name!r} in {BUNDLES!r} is not a bundle: nothing was taken back from it"
+        async for line in self._changes_of_groups():
+            yield line
         async for line in self._groups():
             yield line
         for name in missing:
@@ -210,6 +212,22 @@ class Restoration:
         if self.adoption is not None:
             for line in UNKNOWN:
                 yield line
+
+    async def _changes_of_groups(self) -> AsyncIterator[str]:
+        """Drop changes that were under way when the copy was taken, by which devices would be let in that are not."""
+        async for record in self.groups.list():
+            change = record.change
+            if change is None or not change.enables:
+                continue
+            entry = await self.provisioning.get_group(record.enrollment_group)
+            known = await self.groups.get(record.enrollment_group)  # after its entry was looked at
+            if entry is None or entry.get(STATUS) != "disabled" or known is None or known.record.change != change:
+                continue
+            yield (
+                f"the enrollment group {record.enrollment_group!r} is disabled in DPS: its {change.action}, which was "
+                "under way when the ledger was copied, is dropped; ask for it again if it is wanted"
+            )
+            _ = await self.groups.try_replace(known, known.record.withdrawn())  # else somebody is at it already
 
     async def _groups(self) -> AsyncIterator[str]:
         """Say of groups what the ledger and DPS differ in: whole lines of devices depend on who is right."""
