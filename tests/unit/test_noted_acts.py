@@ -279,3 +279,15 @@ async def test_an_act_that_was_never_entered_is_no_act_that_hangs(monkeypatch: p
         scene.now += timedelta(minutes=1)
         await scene.converger.sweep(older_than=timedelta(minutes=1))
     assert (set(ages), await notes(scene)) == ({0}, [])
+
+
+async def test_the_note_of_an_act_before_a_device_was_ordered_anew_is_known_to_have_been_entered() -> None:
+    """Its worker may have shut the device out late, and have been killed."""
+    scene = await registered()
+    deleted = await device_of(scene.devices, "press")
+    await scene.delete()
+    known = await device_of(scene.devices, "press")
+    assert known.record.notes
+    assert known.record.generation > deleted.record.generation
+    await scene.order("order-2")
+    assert set(known.record.notes) < set((await scene.record()).notes)

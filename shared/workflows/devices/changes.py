@@ -63,7 +63,8 @@ async def enter(
     """
     if wanted.generation == known.record.generation:
         return await devices.replace(known, wanted, reserved=reserved, signed=signed)
-    noted = wanted.changed(notes=(*wanted.notes, uuid.uuid4().hex[:_LETTERS])[-NOTES_NAMED:])
+    # One that is ordered anew has a record that is new: its former acts may still have workers.
+    noted = wanted.changed(notes=(*known.record.notes, uuid.uuid4().hex[:_LETTERS])[-NOTES_NAMED:])
     asked = {} if request is None else {"request": request.key, "act": wanted.acts[-1]}
     note = unsettled(noted, at).changed(**asked)
     await devices.enter_unsettled(note)
