@@ -214,24 +214,26 @@ async def test_a_ca_that_was_deleted_before_it_was_made_is_not_said_to_be_made()
         await scene.subject.creation.ensure(definition, cause="r1")
 
 
-async def test_a_ca_that_was_deleted_while_it_was_proved_is_not_said_to_be_made() -> None:
-    """Neither by the delivery that proves it nor by the next one of its request; nor was it ever open."""
+async def deleted_while_it_was_proved() -> Scene:
+    """Give a root that was deleted before it was open; the delivery that proves it is refused."""
     service = Interrupted(kills=False)
     scene = Scene(verifiers=[service])
     service.meanwhile = partial(act, scene, "dpsCa", "delete")
     with pytest.raises(Conflict, match="'dpsCa' is deleted and signs nothing any more"):
         await scene.root("dpsCa")
+    return scene
+
+
+async def test_a_ca_that_was_deleted_while_it_was_proved_is_not_said_to_be_made() -> None:
+    """Neither by the delivery that proves it nor by the next one of its request; nor was it ever open."""
+    scene = await deleted_while_it_was_proved()
     with pytest.raises(Conflict, match=r"^name: the certificate authority 'dpsCa' was deleted before it was ready; "):
         await scene.root("dpsCa")
 
 
 async def test_a_ca_that_was_deleted_twice_while_it_was_proved_is_not_said_to_be_made() -> None:
     """The second deletion changes nothing."""
-    service = Interrupted(kills=False)
-    scene = Scene(verifiers=[service])
-    service.meanwhile = partial(act, scene, "dpsCa", "delete")
-    with pytest.raises(Conflict, match="'dpsCa' is deleted and signs nothing any more"):
-        await scene.root("dpsCa")
+    scene = await deleted_while_it_was_proved()
     await act(scene, "dpsCa", "delete", requestId="again")
     with pytest.raises(Conflict, match=r"^name: the certificate authority 'dpsCa' was deleted before it was ready; "):
         await scene.root("dpsCa")

@@ -669,14 +669,20 @@ async def test_a_group_that_dps_has_enabled_is_made_though_its_ca_has_ended_sinc
     assert await asked_to_disable(scene) == (["g"] if end == "revoke" else [])
 
 
-async def test_what_dps_follows_is_told_by_whoever_comes_though_it_could_not_be_made_any_more() -> None:
-    """It is recorded before it is told: so nobody is told that it is done, and then that it was refused."""
+async def killed_before_it_has_told() -> GroupScene:
+    """Give a group that DPS has, and whose worker was killed before the event."""
     scene = await GroupScene().set_up()
     await scene.issuing("line", "dpsCa")
     scene.queues.step = Trap(1).step
     with pytest.raises(Killed):
         await scene.ask("create", issuer="line")
     scene.queues.step = lambda: None
+    return scene
+
+
+async def test_what_dps_follows_is_told_by_whoever_comes_though_it_could_not_be_made_any_more() -> None:
+    """It is recorded before it is told: so nobody is told that it is done, and then that it was refused."""
+    scene = await killed_before_it_has_told()
     await ended(scene, "revoke")
     await scene.ask("create", issuer="line")
     assert ((await scene.record()).state, told(scene)) == (GroupState.ENABLED, ["create"])
@@ -685,12 +691,7 @@ async def test_what_dps_follows_is_told_by_whoever_comes_though_it_could_not_be_
 @pytest.mark.parametrize("end", [None, "revoke"])
 async def test_an_entry_that_others_delete_after_dps_has_followed_is_not_made_again_to_tell_it(end: str | None) -> None:
     """That it was there is told; that it is gone is a finding."""
-    scene = await GroupScene().set_up()
-    await scene.issuing("line", "dpsCa")
-    scene.queues.step = Trap(1).step
-    with pytest.raises(Killed):
-        await scene.ask("create", issuer="line")
-    scene.queues.step = lambda: None
+    scene = await killed_before_it_has_told()
     scene.provisioning.groups.clear()
     if end is not None:
         await ended(scene, end)

@@ -67,7 +67,7 @@ class ShuttingTogether:
             raise
 
     async def _for_each(
-        self, notes: Iterable[UnsettledRecord], see_to: Callable[[UnsettledRecord], Awaitable[object]]
+        self, notes: Iterable[UnsettledRecord], see_to: Callable[[UnsettledRecord], Awaitable[None]]
     ) -> None:
         async for _ in in_parts(see_to, notes, asyncio.Semaphore(AT_ONCE)):
             pass
